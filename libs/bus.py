@@ -1,0 +1,234 @@
+"""NATS behind one door: request/reply between services and JetStream publishing. `libs.consume` reads the streams."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
+from nats.micro import add_service
+from nats.micro.request import Request
+from nats.micro.service import EndpointConfig, Service
+
+from libs import errors, telemetry
+from libs.config import Nats
+from libs.rpc import Fault
+from libs.subjects import STREAMS, Stream, rpc
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+Handler = Callable[[Any], Awaitable[msgspec.Struct]]
+
+VERSION = "1.0.0"
+FAULT_HEADER = "Signal-Fault"
+MIN_PAYLOAD = 8 * 1024 * 1024
+"""Bytes the server must let through (`max_payload`): a whole batch request travels as one."""
+DUPLICATE_WINDOW = 600.0
+"""Seconds in which a second publish with the same id is dropped by the server."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_fault = msgspec.msgpack.Decoder(Fault).decode
+_log = telemetry.logger("bus")
+
+
+class PublishFailed(Exception):
+    """No acknowledgement in time, or the stream refused: the message may or may not be stored."""
+
+
+class Bus:
+    """One connection. It reconnects for ever; what was in flight then times out and is the caller's to repeat."""
+
+    def __init__(self, client: Client, settings: Nats) -> None:
+        self.client = client
+        self.settings = settings
+        self.js: JetStreamContext = client.jetstream(timeout=5)
+        self.reconnects = 0
+        """How often the connection was lost and found: deliveries stored before the last one are suspect (R7)."""
+        self._services: list[Service] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def connect(cls, settings: Nats, name: str) -> "Bus":
+        """Waits for the server as long as it takes; a supervisor decides when that is too long."""
+        client = Client()
+        bus: Bus | None = None
+
+        async def on_reconnect() -> None:
+            if bus is not None:
+                bus.reconnects += 1
+
+        async def on_error(error: Exception) -> None:
+            _log.debug("nats_error", error_type=type(error).__name__)
+
+        await client.connect(
+            settings.url,
+            name=name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a float works, the annotation is narrow
+            connect_timeout=2,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            reconnected_cb=on_reconnect,
+            error_cb=on_error,
+        )
+        bus = cls(client, settings)
+        return bus
+
+    async def close(self) -> None:
+        for service in self._services:
+            await service.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
+        await self.client.close()
+
+    async def is_ready(self) -> bool:
+        return self.client.is_connected and self.client.max_payload >= MIN_PAYLOAD
+
+    # request / reply ------------------------------------------------------------------------------------------------
+
+    async def call(self, service: str, verb: str, request: msgspec.Struct, reply: type[R], timeout: float = 5.0) -> R:
+        """Ask another service. Raises its `SignalError`, or `ServiceUnavailable` when nobody answers in time."""
+        if not self.client.is_connected:
+            raise errors.ServiceUnavailable(service=service, retry_after=1)
+        try:
+            message = await self.client.request(rpc(service, verb), _encode(request), timeout=timeout)
+        except (TimeoutError, nats.errors.Error, OSError):
+            raise errors.ServiceUnavailable(service=service, retry_after=1) from None
+        if message.headers and FAULT_HEADER in message.headers:
+            fault = _decode_fault(message.data)
+            raise errors.from_code(fault.code, fault.details)
+        return msgspec.msgpack.decode(message.data, type=reply)
+
+    async def serve(
+        self,
+        service: str,
+        verbs: Mapping[str, tuple[type[msgspec.Struct], Handler]],
+        *,
+        max_pending: int = 2_000,
+    ) -> None:
+        """Answer `signal.rpc.<service>.<verb>`, shared with other replicas; at most `max_pending` at once."""
+        registered = await add_service(self.client, name=service, version=VERSION)
+        self._services.append(registered)
+        for verb, (kind, handler) in verbs.items():
+            answer = self._answerer(f"{service}.{verb}", kind, handler, max_pending)
+            await registered.add_endpoint(EndpointConfig(name=verb, subject=rpc(service, verb), handler=answer))
+
+    def _answerer(
+        self, name: str, kind: type[msgspec.Struct], handler: Handler, max_pending: int
+    ) -> Callable[[Request], Awaitable[None]]:
+        decode = msgspec.msgpack.Decoder(kind).decode
+        pending = 0
+
+        async def run(request: Request) -> None:
+            nonlocal pending
+            pending += 1
+            try:
+                await request.respond(_encode(await handler(decode(request.data))))
+            except Exception as error:
+                await _respond_fault(request, _fault_of(name, error))
+            finally:
+                pending -= 1
+
+        async def answer(request: Request) -> None:
+            if pending >= max_pending:
+                await _respond_fault(request, Fault("service_unavailable", {"retry_after": 1}))
+                return
+            task = asyncio.create_task(run(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return answer
+
+    # streams --------------------------------------------------------------------------------------------------------
+
+    async def ensure_streams(self) -> None:
+        """Create what is missing and bring limits up to date; safe from every service at once."""
+        for stream in STREAMS:
+            config = self._config_of(stream)
+            try:
+                await self.js.add_stream(config)
+            except nats.js.errors.BadRequestError:
+                await self.js.update_stream(config)
+
+    def _config_of(self, stream: Stream) -> StreamConfig:
+        work_queue = stream.retention == "work_queue"
+        return StreamConfig(
+            name=stream.name,
+            description=stream.purpose,
+            subjects=list(stream.subjects),
+            retention=RetentionPolicy.WORK_QUEUE if work_queue else RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            num_replicas=self.settings.replicas,
+            max_age=stream.max_age or 0,
+            max_bytes=self.settings.max_stream_bytes,
+            discard=DiscardPolicy.NEW if work_queue else DiscardPolicy.OLD,
+            duplicate_window=DUPLICATE_WINDOW,
+            allow_direct=False,
+        )
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        msg_id: str,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 5.0,
+    ) -> None:
+        """Store one message, again under the same id until acknowledged. Raises `PublishFailed` after `timeout`."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        sent_headers = {"Nats-Msg-Id": msg_id, **(headers or {})}
+        while True:
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                if not self.client.is_connected:
+                    raise nats.errors.ConnectionClosedError
+                await self.js.publish(subject, payload, timeout=max(0.1, min(2.0, left)), headers=sent_headers)
+            except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
+                if left <= 0:
+                    raise PublishFailed(type(error).__name__) from None
+                await self._after_refusal(error)
+            else:
+                return
+
+    async def _after_refusal(self, error: Exception) -> None:
+        if isinstance(error, nats.js.errors.NoStreamResponseError) and self.client.is_connected:
+            try:
+                await self.ensure_streams()
+            except (TimeoutError, nats.errors.Error, nats.js.errors.Error):
+                _log.debug("streams_not_ready")
+        await asyncio.sleep(0.1)
+
+    async def stream_state(self, stream: str) -> StreamInfo:
+        """Raises `ServiceUnavailable` while JetStream cannot answer, `ResourceNotFound` if there is no such stream."""
+        try:
+            return await self.js.stream_info(stream)
+        except nats.js.errors.NotFoundError:
+            raise errors.ResourceNotFound(stream=stream) from None
+        except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError):
+            raise errors.ServiceUnavailable(service="nats", retry_after=1) from None
+
+
+async def _respond_fault(request: Request, fault: Fault) -> None:
+    try:
+        await request.respond(_encode(fault), headers={FAULT_HEADER: fault.code})
+    except nats.errors.Error:
+        _log.debug("fault_not_delivered", code=fault.code)
+
+
+def _fault_of(name: str, error: Exception) -> Fault:
+    if isinstance(error, errors.SignalError) and not isinstance(error, errors.InternalError):
+        return Fault(error.code, error.details)
+    if isinstance(error, msgspec.MsgspecError):
+        return Fault("invalid_request", {"reason": "undecodable request"})
+    _log.error("rpc_failed", verb=name, exc_info=error)
+    return Fault("internal_server_error", {})
+
+
+__all__ = ["Bus", "Msg", "PublishFailed"]

@@ -1,0 +1,105 @@
+"""Settings from environment variables: one frozen struct per service, composed of the pieces here.
+
+`AUTOMATA_<SECTION>__<KEY>` fills field `key` of the nested struct in field `section`; `…_FILE` names a file that holds
+the value, for secrets. `DATABASE_URL` and `NATS_URL` are understood as everybody writes them.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+PREFIX = "AUTOMATA_"
+ALIASES = {"AUTOMATA_DATABASE__URL": "DATABASE_URL", "AUTOMATA_NATS__URL": "NATS_URL"}
+
+
+class SettingsError(Exception):
+    """A variable has no usable value; the text names the variable, never the value."""
+
+
+class Nats(msgspec.Struct, frozen=True):
+    url: str = "nats://127.0.0.1:4222"
+    replicas: int = 1
+    """Copies of each stream: 3 in a cluster."""
+    max_stream_bytes: int = 8 * 1024**3
+    """Bound of each work-queue stream; a full one refuses the new."""
+    ack_wait: float = 15.0
+    """Seconds until an envelope whose holder is silent goes to another."""
+
+
+class Database(msgspec.Struct, frozen=True):
+    url: str
+    pool: int = 8
+    """Connections of this process."""
+    statement_timeout: float = 10.0
+    """Seconds."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: no health server of its own."""
+
+
+class Http(msgspec.Struct, frozen=True):
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+
+class Keys(msgspec.Struct, frozen=True):
+    ring_file: str
+    """JSON file of the key ring (`libs.seal`)."""
+
+
+class Retry(msgspec.Struct, frozen=True):
+    scale: float = 1.0
+    """Factor on every delay of the retry table: tests shorten it."""
+
+
+def load(kind: type[S], environment: Mapping[str, str] = os.environ) -> S:
+    """Read the settings struct `kind`. Raises `SettingsError` naming the variable that is wrong or missing."""
+    values: dict[str, Any] = {}
+    for section, piece in get_type_hints(kind).items():
+        found = _section(section, piece, environment)
+        try:
+            values[section] = msgspec.convert(found, piece, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(_blame(section, str(error))) from None
+    return kind(**values)
+
+
+def _section(section: str, piece: type[msgspec.Struct], environment: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field in msgspec.structs.fields(piece):
+        name = f"{PREFIX}{section}__{field.name}".upper()
+        value = _value(name, environment)
+        if value is not None:
+            found[field.name] = value
+    return found
+
+
+def _value(name: str, environment: Mapping[str, str]) -> str | None:
+    for candidate in (name, ALIASES.get(name, name)):
+        if candidate in environment:
+            return environment[candidate]
+        if f"{candidate}_FILE" in environment:
+            try:
+                return Path(environment[f"{candidate}_FILE"]).read_text().strip()
+            except OSError as error:
+                raise SettingsError(f"{candidate}_FILE: cannot be read ({error.strerror})") from None
+    return None
+
+
+def _blame(section: str, text: str) -> str:
+    """msgspec says `Expected `int` - at `$.port`` or `… missing required field `url``."""
+    reason, _, path = text.partition(" - at `$")
+    field = path.strip(".`")
+    if not field and "missing required field" in reason:
+        field, reason = reason.split("`")[-2], "is required"
+    name = f"{PREFIX}{section}__{field}".upper()
+    alias = ALIASES.get(name)
+    return f"{alias or name}: {reason}"

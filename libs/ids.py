@@ -1,0 +1,23 @@
+"""Identifiers: UUIDv7 strings for everything that is stored."""
+
+import re
+
+from uuid_utils.compat import uuid7
+
+UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+_UUID = re.compile(UUID_PATTERN)
+
+
+def new_id() -> str:
+    """A UUIDv7: ordered by creation time, which the log's partitions rely on."""
+    return str(uuid7())
+
+
+def is_id(text: str) -> bool:
+    """True for any UUID in its canonical form, whatever its version."""
+    return _UUID.match(text) is not None
+
+
+def time_of(identifier: str) -> float:
+    """The Unix time, in seconds, that a UUIDv7 carries (RFC 9562 §5.7)."""
+    return int(identifier.replace("-", "")[:12], 16) / 1000

@@ -1,0 +1,137 @@
+"""Postgres behind one door: pool, transactions, and what a lost database means to callers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import msgspec
+
+from libs import telemetry
+from libs.config import Database
+from libs.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    PgPool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = PgPool = Any
+
+UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.TooManyConnectionsError,
+    asyncpg.exceptions.QueryCanceledError,
+    asyncpg.exceptions.LockNotAvailableError,
+    asyncpg.exceptions.DiskFullError,
+    asyncpg.exceptions.OutOfMemoryError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
+    asyncpg.exceptions.DeadlockDetectedError,
+    ConnectionError,
+    asyncio.TimeoutError,
+    OSError,
+)
+"""Failures that say nothing of the data: the transaction did not commit, or nobody knows, and it may be repeated."""
+
+_encode_json = msgspec.json.Encoder().encode
+ACQUIRE_SECONDS = 5.0
+
+
+async def _prepare(connection: Any) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: b"\x01" + _encode_json(value),
+        decoder=lambda raw: msgspec.json.decode(raw[1:]),
+    )
+
+
+async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Pool":
+    """A pool whose connections fail fast. `prepare` is run on each new connection.
+
+    Waits for the database at start-up; gives up after a minute, which ends the process with a clear error.
+    """
+
+    async def init(connection: Any) -> None:
+        await _prepare(connection)
+        if prepare is not None:
+            await connection.execute(prepare)
+
+    deadline = asyncio.get_running_loop().time() + 60
+    while True:
+        try:
+            pool = await asyncpg.create_pool(
+                settings.url,
+                min_size=1,
+                max_size=settings.pool,
+                max_inactive_connection_lifetime=300,
+                command_timeout=settings.statement_timeout + 5,
+                timeout=5,
+                init=init,
+                server_settings={
+                    "application_name": "automata",
+                    "statement_timeout": str(int(settings.statement_timeout * 1000)),
+                    "idle_in_transaction_session_timeout": "5000",
+                    "synchronous_commit": "on",
+                    "jit": "off",
+                },
+            )
+        except UNAVAILABLE as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            telemetry.logger("pg").info("waiting_for_postgres", error_type=type(error).__name__)
+            await asyncio.sleep(0.3)
+        else:
+            return Pool(pool)
+
+
+class Pool:
+    """Raises `ServiceUnavailable` wherever the database is away, slow or full."""
+
+    def __init__(self, pool: "PgPool") -> None:
+        self._pool = pool
+
+    async def close(self) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._pool.close(), 5)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator["Connection"]:
+        with unavailable():
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Connection"]:
+        """READ COMMITTED: each statement sees what others committed before it began."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def is_ready(self) -> bool:
+        async with self.connection() as connection:
+            return bool(await connection.fetchval("SELECT true"))
+
+
+@contextlib.contextmanager
+def unavailable() -> Any:
+    try:
+        yield
+    except UNAVAILABLE as error:
+        telemetry.logger("pg").debug("postgres_unavailable", error_type=type(error).__name__)
+        raise ServiceUnavailable(service="postgres", retry_after=1) from error
+
+
+@contextlib.asynccontextmanager
+async def single_connection(url: str) -> AsyncIterator["Connection"]:
+    """One connection outside of a pool, for migrations and advisory locks that live with a session."""
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        await _prepare(connection)
+        yield connection
+    finally:
+        connection.terminate() if connection.is_closed() else await connection.close(timeout=5)

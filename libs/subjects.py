@@ -1,0 +1,64 @@
+"""Every subject and stream there is. `proto/subjects.md` is written from this table."""
+
+from typing import Literal
+
+import msgspec
+
+from libs.envelope import LANES, Lane
+
+Retention = Literal["work_queue", "limits"]
+DAY = 86_400.0
+
+
+class Stream(msgspec.Struct, frozen=True):
+    name: str
+    subjects: tuple[str, ...]
+    retention: Retention
+    max_age: float | None
+    """Seconds; None: until acknowledged."""
+    purpose: str
+
+
+def dispatch(lane: Lane) -> str:
+    return f"signal.dispatch.{lane}"
+
+
+def send(lane: Lane, channel: str, region: str) -> str:
+    return f"signal.send.{lane}.{channel}.{region}"
+
+
+def outcome(lane: Lane, channel: str, region: str) -> str:
+    return f"signal.outcome.{lane}.{channel}.{region}"
+
+
+def events(application_id: str) -> str:
+    return f"signal.events.{application_id}"
+
+
+def dead(stream: str) -> str:
+    return f"signal.dead.{stream}"
+
+
+def rpc(service: str, verb: str) -> str:
+    return f"signal.rpc.{service}.{verb}"
+
+
+def stream_of(kind: Literal["DISPATCH", "SEND", "OUTCOME"], lane: Lane) -> str:
+    return f"{kind}_{lane}"
+
+
+def _lane_streams(lane: Lane) -> tuple[Stream, ...]:
+    return (
+        Stream(f"DISPATCH_{lane}", (dispatch(lane),), "work_queue", None, "accepted messages"),
+        Stream(f"SEND_{lane}", (send(lane, "*", "*"),), "work_queue", None, "rendered, routed deliveries"),
+        Stream(f"OUTCOME_{lane}", (outcome(lane, "*", "*"),), "work_queue", None, "what became of deliveries"),
+    )
+
+
+EVENTS = "EVENTS"
+DEAD = "DEAD"
+STREAMS: tuple[Stream, ...] = (
+    *(stream for lane in LANES for stream in _lane_streams(lane)),
+    Stream(EVENTS, ("signal.events.*", "signal.subscriptions.*"), "limits", 7 * DAY, "committed events"),
+    Stream(DEAD, ("signal.dead.*",), "limits", 30 * DAY, "what could not be processed, and why"),
+)

@@ -1,0 +1,92 @@
+"""Logs and metrics. Metric names are one list, so that the type checker refuses typos; label values are enums."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import structlog
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+CounterName = Literal[
+    "http_requests_total",  # requests answered, by route template and status
+    "messages_accepted_total",  # messages whose acceptance was committed
+    "messages_refused_total",  # messages refused at the gateway, by error code
+    "deliveries_total",  # provider answers, by channel, provider and outcome
+    "retries_total",  # next attempts scheduled, by retry class
+    "outcome_unknown_total",  # provider calls that ended without an answer
+    "events_appended_total",  # facts newly written to the log, by kind
+    "unknown_messages_total",  # facts about ids that are not in the log
+    "dead_letters_total",  # what could not be processed, by stream
+    "reconciled_total",  # messages handed off again because they were lost
+    "due_claimed_total",  # due messages handed off, by reason
+    "events_published_total",  # committed events put on EVENTS
+    "background_failures_total",  # rounds of a background loop that failed and will be repeated
+]
+GaugeName = Literal[
+    "consumer_pending",  # envelopes waiting, by stream
+    "relay_lag_seconds",  # age of the oldest committed event not yet on EVENTS
+    "handoffs_open",  # hand-offs not yet known to be through
+    "due_waiting",  # rows in due
+    "breaker_open",  # providers paused for bad credentials
+]
+HistogramName = Literal[
+    "delivery_duration_seconds",  # one provider call
+    "http_request_duration_seconds",  # one HTTP request, by route template
+    "transaction_seconds",  # one database transaction, by name
+]
+
+_COUNTERS: dict[str, Counter] = {}
+_GAUGES: dict[str, Gauge] = {}
+_HISTOGRAMS: dict[str, Histogram] = {}
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+def counter(name: CounterName, **labels: str) -> Counter:
+    """The pre-bound child for these label values; keep it, a look-up costs more than an increment."""
+    found = _COUNTERS.get(name)
+    if found is None:
+        found = _COUNTERS[name] = Counter(f"automata_{name}", name, tuple(sorted(labels)), registry=REGISTRY)
+    return found.labels(**labels) if labels else found
+
+
+def gauge(name: GaugeName, **labels: str) -> Gauge:
+    found = _GAUGES.get(name)
+    if found is None:
+        found = _GAUGES[name] = Gauge(f"automata_{name}", name, tuple(sorted(labels)), registry=REGISTRY)
+    return found.labels(**labels) if labels else found
+
+
+def histogram(name: HistogramName, **labels: str) -> Histogram:
+    found = _HISTOGRAMS.get(name)
+    if found is None:
+        found = Histogram(f"automata_{name}", name, tuple(sorted(labels)), buckets=_BUCKETS, registry=REGISTRY)
+        _HISTOGRAMS[name] = found
+    return found.labels(**labels) if labels else found
+
+
+def logger(name: str) -> Any:
+    return structlog.get_logger(name)
+
+
+def configure_logging(service: str, version: str, level: int = logging.INFO) -> None:
+    """JSON lines on standard error: `timestamp level event service version …`."""
+
+    def stamp(_: Any, __: str, event: structlog.typing.EventDict) -> Mapping[str, Any]:
+        event["service"], event["version"] = service, version
+        return event
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            stamp,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")

@@ -1,0 +1,16 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+
+import click
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".data"),
+    show_default=True,
+    envvar="AUTOMATA_DATA_DIR",
+    metavar="DIR",
+    help="Directory of the installation.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -1,0 +1,27 @@
+"""The public REST gateway. It owns no data: it authenticates, checks, and asks the other services."""
+
+from aiohttp import web
+
+from libs.bus import Bus
+from libs.service import Runtime, main
+from services.ingest.auth import Keys
+from services.ingest.exchange import Gateway
+from services.ingest.recipients import Recipients
+from services.ingest.routes import application
+from services.ingest.settings import Settings
+
+
+async def start(settings: Settings, runtime: Runtime) -> None:
+    bus = await Bus.connect(settings.nats, runtime.name)
+    runtime.on_stop(bus.close)
+    runtime.readiness("nats", bus.is_ready)
+    gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus))
+    runner = web.AppRunner(application(gateway, settings.http, runtime), access_log=None)
+    await runner.setup()
+    runtime.on_stop(runner.cleanup)
+    site = web.TCPSite(runner, settings.http.host, settings.http.port, reuse_port=settings.http.reuse_port)
+    await site.start()
+
+
+if __name__ == "__main__":
+    main("ingest", Settings, start)

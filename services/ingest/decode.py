@@ -1,0 +1,179 @@
+"""Bodies from bytes. msgspec decides; only when it refuses, JSON Schema names every bad field at once."""
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jsonschema_rs
+import msgspec
+
+from libs.errors import InvalidRequest, SignalError, ValidationFailed
+from libs.ids import UUID_PATTERN
+from services.ingest.errors import Reason
+from services.ingest.models import BatchBody, BatchOfRaw, MessageItem
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+MAX_DEPTH = 16
+MAX_NAMED = 100
+"""Bad fields that one answer names."""
+WHOLE_BODY = "$"
+_NUL_ESCAPE = b"\\u0000"
+
+_decode_any = msgspec.json.Decoder().decode
+_MSGSPEC_PATH = re.compile(r"`\$\.?([^`]*)`$")
+
+
+class Decoder(Generic[T]):
+    """Decodes one kind of body."""
+
+    def __init__(self, kind: type[T], *, look_inside: bool = True) -> None:
+        self._look_inside = look_inside
+        self._decode = msgspec.json.Decoder(kind).decode
+        # Draft 4 is the last in which 1.0 is no integer, which is how msgspec sees it too.
+        self._schema = jsonschema_rs.Draft4Validator(msgspec.json.schema(kind))
+
+    def decode(self, raw: bytes | msgspec.Raw) -> T:
+        """Raises `InvalidRequest` (malformed, missing fields) or `ValidationFailed` (wrong values)."""
+        if not raw:
+            raise InvalidRequest(reason="the body is missing")
+        try:
+            body = self._decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise self._explain(raw, error) from None
+        if self._look_inside and _NUL_ESCAPE in bytes(raw):
+            refuse(unstorable(_decode_any(raw)))
+        return body
+
+    def fits(self, raw: bytes) -> bool:
+        """Whether the schema alone accepts what is well-formed: must agree with `decode`."""
+        return not any(self._schema.iter_errors(_decode_any(raw)))
+
+    def _explain(self, raw: bytes | msgspec.Raw, refusal: Exception) -> SignalError:
+        try:
+            value = _decode_any(raw)
+        except msgspec.ValidationError as error:
+            return ValidationFailed(fields=_named_by_msgspec(error))
+        except RecursionError:
+            return InvalidRequest(reason="nested too deeply")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return InvalidRequest(reason=f"malformed JSON: {error}")
+        fields = _by_field(self._schema.iter_errors(value)) or _named_by_msgspec(refusal)
+        if any(reason.kind == "required" for reason in fields.values()):
+            return InvalidRequest(fields=fields)
+        return ValidationFailed(fields=fields)
+
+
+class Batch(NamedTuple):
+    items: Sequence[MessageItem | SignalError]
+    """In order; what could not be decoded is its own refusal."""
+    validate_only: bool
+
+
+_whole_batch = msgspec.json.Decoder(BatchBody).decode
+_batch_of_raw = Decoder(BatchOfRaw, look_inside=False)
+_item = Decoder(MessageItem)
+
+
+def decode_batch(raw: bytes) -> Batch:
+    """All at once where all is well, else item by item. Raises `InvalidRequest`, `ValidationFailed` for the whole."""
+    if _NUL_ESCAPE not in raw:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            batch = _whole_batch(raw)
+            return Batch(batch.messages, batch.validate_only)
+    outer = _batch_of_raw.decode(raw)
+    return Batch([_item_or_refusal(each) for each in outer.messages], outer.validate_only)
+
+
+def _item_or_refusal(raw: msgspec.Raw) -> MessageItem | SignalError:
+    try:
+        return _item.decode(raw)
+    except SignalError as error:
+        return error
+
+
+def refuse(fields: dict[str, Reason]) -> None:
+    """Raises `ValidationFailed` if there are any bad fields."""
+    if fields:
+        raise ValidationFailed(fields=fields)
+
+
+def too_deep(value: Any, room: int = MAX_DEPTH) -> bool:
+    """Whether dicts and lists are nested deeper than `room` levels, `value` itself included."""
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) is not list:
+        return False
+    return room == 0 or any(too_deep(item, room - 1) for item in value if type(item) in (dict, list))
+
+
+def unstorable(value: Any) -> dict[str, Reason]:
+    """Fields with what Postgres or msgpack cannot hold: U+0000, integers beyond 64 bits, bottomless nesting."""
+    if not isinstance(value, dict):
+        return {}
+    found = ((name, _why_unstorable(item, MAX_DEPTH)) for name, item in value.items())
+    return {_legible(name): reason for name, reason in found if reason is not None}
+
+
+def _why_unstorable(value: Any, room: int) -> Reason | None:
+    if isinstance(value, str):
+        return Reason("nul") if "\0" in value else None
+    if isinstance(value, int):
+        return None if -(2**63) <= value < 2**64 else Reason("number_range")
+    if not isinstance(value, dict | list):
+        return None
+    if room == 0:
+        return Reason("depth", MAX_DEPTH)
+    parts: Iterable[Any] = [*value, *value.values()] if isinstance(value, dict) else value
+    return next(filter(None, (_why_unstorable(part, room - 1) for part in parts)), None)
+
+
+def _by_field(errors: Iterable[jsonschema_rs.ValidationError]) -> dict[str, Reason]:
+    fields: dict[str, Reason] = {}
+    for error in errors:
+        for name, reason in _reasons(error):
+            fields.setdefault(_legible(name), reason)
+            if len(fields) == MAX_NAMED:
+                return fields
+    return fields
+
+
+def _reasons(error: jsonschema_rs.ValidationError) -> Iterator[tuple[str, Reason]]:
+    """One or more (field, reason) for one schema error."""
+    kind: Any = error.kind
+    path = [str(step) for step in error.instance_path]
+    name = ".".join(path) or WHOLE_BODY
+    match kind.name:
+        case "anyOf":
+            for inner in _closest(kind.context):
+                yield from _reasons(inner)
+        case "required":
+            yield ".".join([*path, kind.property]), Reason("required")
+        case "additionalProperties":
+            for unexpected in kind.unexpected:
+                yield ".".join([*path, unexpected]), Reason("unknown")
+        case "type":
+            yield name, Reason("type", " | ".join(kind.types))
+        case "enum":
+            yield name, Reason("enum", ", ".join(str(option) for option in kind.options))
+        case "pattern":
+            yield name, Reason("uuid") if kind.pattern == UUID_PATTERN else Reason("pattern", kind.pattern)
+        case limit:
+            yield name, Reason(limit, kind.limit)
+
+
+def _closest(branches: list[list[jsonschema_rs.ValidationError]]) -> list[jsonschema_rs.ValidationError]:
+    """Every `anyOf` of ours is "something or null": the something's errors say more."""
+    return branches[0]
+
+
+def _named_by_msgspec(error: Exception) -> dict[str, Reason]:
+    """The one field that msgspec complained of, for what a schema cannot say: numbers beyond 64 bits, repeated keys."""
+    found = _MSGSPEC_PATH.search(str(error))
+    name = found.group(1).partition("[")[0] if found else ""
+    return {_legible(name) or WHOLE_BODY: Reason("number_range" if "range" in str(error) else "invalid")}
+
+
+def _legible(name: str) -> str:
+    return name if len(name) <= 100 else name[:100] + "…"

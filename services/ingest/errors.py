@@ -1,0 +1,148 @@
+"""Errors at the edge: each code's HTTP status and text, each field reason's text, in English and Korean.
+
+`TABLE` is total over `libs.errors.BY_CODE`; a test proves it.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+from libs.errors import InternalError, SignalError
+
+Language = Literal["en", "ko"]
+
+
+class Entry(NamedTuple):
+    status: int
+    en: str
+    ko: str
+
+
+TABLE: dict[str, Entry] = {
+    "invalid_request": Entry(
+        400,
+        "The request is malformed or lacks a required field.",
+        "요청 형식이 잘못되었거나 필수 필드가 누락되었습니다.",
+    ),
+    "validation_error": Entry(422, "The request holds invalid values.", "요청 데이터의 유효성 검증에 실패했습니다."),
+    "authentication_failed": Entry(401, "The API key is missing or not valid.", "API 키가 없거나 유효하지 않습니다."),
+    "permission_denied": Entry(403, "The API key may not do this.", "이 작업에 대한 권한이 없습니다."),
+    "resource_not_found": Entry(404, "There is no such resource.", "요청한 리소스를 찾을 수 없습니다."),
+    "rate_limit_exceeded": Entry(429, "Too many requests.", "요청 횟수 제한을 초과했습니다."),
+    "method_not_allowed": Entry(
+        405, "This path does not answer to that method.", "이 경로에서 허용되지 않는 메서드입니다."
+    ),
+    "unsupported_media_type": Entry(
+        415, "The body must be application/json.", "요청 본문은 application/json이어야 합니다."
+    ),
+    "payload_too_large": Entry(413, "The request body is too large.", "요청 본문이 너무 큽니다."),
+    "service_unavailable": Entry(
+        503,
+        "The service cannot answer at the moment. Please try again.",
+        "서비스를 일시적으로 사용할 수 없습니다. 잠시 후 다시 시도해 주세요.",
+    ),
+    "invalid_token": Entry(400, "The token is not valid for this subscription type.", "유효하지 않은 구독 토큰입니다."),
+    "invalid_subscription_type": Entry(
+        400, "This subscription type is not supported.", "지원되지 않는 구독 유형입니다."
+    ),
+    "duplicate_subscription": Entry(
+        400, "A subscription with this token exists already.", "이 토큰의 구독이 이미 존재합니다."
+    ),
+    "subscription_disabled": Entry(400, "The subscription does not receive such messages.", "비활성화된 구독입니다."),
+    "message_too_large": Entry(
+        400, "The message is larger than the channel allows.", "메시지가 채널의 허용 크기를 초과했습니다."
+    ),
+    "invalid_message_content": Entry(
+        400, "The content of the message is not valid.", "메시지 내용이 유효하지 않습니다."
+    ),
+    "message_already_processed": Entry(400, "The message has been processed already.", "이미 처리된 메시지입니다."),
+    "idempotency_key_reused": Entry(
+        422,
+        "This Idempotency-Key was used with another request.",
+        "이 Idempotency-Key는 다른 요청에 이미 사용되었습니다.",
+    ),
+    "internal_server_error": Entry(500, "Something went wrong on our side.", "서버 내부 오류가 발생했습니다."),
+}
+
+
+class Reason(NamedTuple):
+    """What is wrong with one field: a row of `REASONS` and its value."""
+
+    kind: str
+    value: Any = None
+
+
+REASONS: dict[str, tuple[str, str]] = {
+    "invalid": ("is not valid", "유효하지 않습니다"),
+    "required": ("is required", "필수 입력 항목입니다"),
+    "unknown": ("is not a known field", "알 수 없는 필드입니다"),
+    "type": ("must be of type {}", "{} 타입이어야 합니다"),
+    "enum": ("must be one of {}", "다음 중 하나여야 합니다: {}"),
+    "uuid": ("must be a UUID", "유효한 UUID 형식이어야 합니다"),
+    "pattern": ("does not have the form {}", "형식이 올바르지 않습니다: {}"),
+    "minLength": ("must have at least {} characters", "{}자 이상이어야 합니다"),
+    "maxLength": ("must have at most {} characters", "{}자 이하여야 합니다"),
+    "maxBytes": ("must have at most {} bytes", "{}바이트 이하여야 합니다"),
+    "minItems": ("must have at least {} items", "항목이 {}개 이상이어야 합니다"),
+    "maxItems": ("must have at most {} items", "항목이 {}개 이하여야 합니다"),
+    "minimum": ("must be at least {}", "{} 이상이어야 합니다"),
+    "maximum": ("must be at most {}", "{} 이하여야 합니다"),
+    "number_range": ("holds a number that is out of range", "허용 범위를 벗어난 숫자가 있습니다"),
+    "depth": ("must not be nested deeper than {} levels", "중첩은 {}단계 이하여야 합니다"),
+    "nul": ("must not contain the character U+0000", "U+0000 문자를 포함할 수 없습니다"),
+    "title_or_body": ("title or body is required", "title 또는 body는 필수 입력 항목입니다"),
+    "forbidden_key": ("is a key that the provider reserves", "프로바이더가 예약한 키입니다"),
+    "idempotency_key": (
+        "must be 1 to 255 printable ASCII characters",
+        "출력 가능한 ASCII 문자 1~255자여야 합니다",
+    ),
+}
+
+
+def status_of(error: SignalError) -> int:
+    return _entry(error).status
+
+
+def describe(error: SignalError, language: Language) -> dict[str, Any]:
+    """The `error` object of the envelope: code, message, details; an internal error keeps its details to itself."""
+    entry = _entry(error)
+    text = entry.ko if language == "ko" else entry.en
+    known = TABLE.get(error.code) is entry
+    code = error.code if known else InternalError.code
+    details = _localize(error.details, language) if entry.status != 500 else {}
+    return {"code": code, "message": text, "details": details}
+
+
+def _entry(error: SignalError) -> Entry:
+    return TABLE.get(error.code, TABLE[InternalError.code])
+
+
+def _localize(value: Any, language: Language) -> Any:
+    if isinstance(value, Reason):
+        english, korean = REASONS[value.kind]
+        return (korean if language == "ko" else english).format(value.value)
+    if isinstance(value, Mapping):
+        return {key: _localize(item, language) for key, item in value.items()}
+    return value
+
+
+@lru_cache(maxsize=256)
+def language_of(accept_language: str) -> Language:
+    """Korean if `Accept-Language` prefers it to English (RFC 9110 §12.5.4), else English."""
+    weights = {"en": 0.0, "ko": 0.0}
+    for part in accept_language[:200].split(","):
+        tag, _, parameter = part.partition(";")
+        primary = tag.strip().lower().partition("-")[0]
+        if primary in weights:
+            weights[primary] = max(weights[primary], _weight(parameter))
+    return "ko" if weights["ko"] > weights["en"] else "en"
+
+
+def _weight(parameter: str) -> float:
+    name, _, value = parameter.strip().partition("=")
+    if name != "q":
+        return 1.0
+    try:
+        return min(float(value), 1.0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,94 @@
+"""Acceptance by lifecycle, once per Idempotency-Key: the same request under it gets the same answer for 24 hours."""
+
+import hashlib
+import re
+from collections import Counter
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from libs import rpc, telemetry
+from libs.envelope import LANES
+from libs.errors import ValidationFailed
+from services.ingest.acceptance import CHANNELS
+from services.ingest.errors import Reason
+from services.ingest.exchange import Call, Gateway
+
+A = TypeVar("A")
+
+HEADER = "Idempotency-Key"
+REPLAYED = {"Idempotency-Replayed": "true"}
+
+_ACCEPTED = {
+    (channel, lane): telemetry.counter("messages_accepted_total", channel=channel, lane=lane)
+    for channel in CHANNELS.values()
+    for lane in LANES
+}
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Guard(NamedTuple):
+    key: str
+    fingerprint: bytes
+    """SHA-256 over method, path and body."""
+
+
+class Settled(NamedTuple, Generic[A]):
+    """What a request came to, now or when it was made first."""
+
+    answer: A
+    created_at_ms: int
+    headers: dict[str, str]
+
+
+def guard_of(call: Call) -> Guard | None:
+    """None without the header. Raises `ValidationFailed` for a key that is none."""
+    key = call.headers.get(HEADER)
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise ValidationFailed(fields={HEADER: Reason("idempotency_key")})
+    request = b"\n".join((call.method.encode(), call.path.encode(), call.body))
+    return Guard(key, hashlib.sha256(request).digest())
+
+
+async def earlier(gateway: Gateway, call: Call, guard: Guard | None, kind: type[A]) -> Settled[A] | None:
+    """What was answered before under this key. Raises `IdempotencyKeyReused` if it was to another request.
+
+    Asked before the recipients are: the answer stands even if the subscription has been disabled since.
+    """
+    if guard is None:
+        return None
+    question = rpc.LookUpIdempotency(call.caller.application_id, guard.key, guard.fingerprint)
+    found = await gateway.bus.call("lifecycle", "replay", question, rpc.Replay)
+    return None if found.answer is None else _replayed(found.answer, found.created_at_ms, kind)
+
+
+async def accept(
+    gateway: Gateway,
+    call: Call,
+    source: Literal["single", "batch"],
+    messages: list[rpc.NewMessage],
+    guard: Guard | None,
+    answer: A,
+) -> Settled[A]:
+    """Commit all `messages` in one transaction (R1, R15), `answer` with them under the key."""
+    request = rpc.Accept(
+        application_id=call.caller.application_id,
+        source=source,
+        actor=call.caller.actor,
+        messages=messages,
+        idempotency=None if guard is None else rpc.Idempotency(guard.key, guard.fingerprint, _encode(answer)),
+        request_id=call.request_id,
+    )
+    reply = await gateway.bus.call("lifecycle", "accept", request, rpc.AcceptReply)
+    if reply.replayed is not None:
+        return _replayed(reply.replayed, reply.created_at_ms, type(answer))
+    for (channel, lane), count in Counter((each.channel, each.lane) for each in messages).items():
+        _ACCEPTED[channel, lane].inc(count)
+    return Settled(answer, reply.created_at_ms, {})
+
+
+def _replayed(answer: bytes, created_at_ms: int, kind: type[A]) -> Settled[A]:
+    return Settled(msgspec.msgpack.decode(answer, type=kind), created_at_ms, REPLAYED)

@@ -1,0 +1,40 @@
+"""Answers as REF-001 §1.4 wants them: the envelope, and times in RFC 3339, UTC, milliseconds."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from libs.errors import SignalError
+from services.ingest.errors import Language, describe
+
+_encode = msgspec.json.Encoder().encode
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Answer(NamedTuple):
+    """What a handler gives back; `data` goes into the envelope."""
+
+    status: int
+    data: Any
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+def success(data: Any) -> bytes:
+    return b'{"status":"success","data":%b}' % _encode(data)
+
+
+def failure(error: SignalError, language: Language) -> bytes:
+    return b'{"status":"error","error":%b}' % _encode(describe(error, language))
+
+
+def rfc3339(unix_ms: int) -> str:
+    """`2025-04-05T08:30:45.000Z`."""
+    moment = _EPOCH + timedelta(milliseconds=unix_ms)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def rfc3339_or_none(unix_ms: int | None) -> str | None:
+    return None if unix_ms is None else rfc3339(unix_ms)

@@ -1,0 +1,40 @@
+"""The route table, and the HTTP application made from it."""
+
+from collections import defaultdict
+
+from aiohttp import hdrs, web
+
+from libs.service import Runtime, health_routes
+from services.ingest import messages, receipts, subscriptions
+from services.ingest.endpoint import Budget, Endpoint, WrongMethod, no_such_path
+from services.ingest.exchange import Gateway, Route
+from services.ingest.settings import GatewayHttp
+
+PREFIX = "/api/v1"
+
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "/subscriptions", "manage", subscriptions.create),
+    Route("GET", "/subscriptions/{id}", "read", subscriptions.get),
+    Route("POST", "/messages", "send", messages.send),
+    Route("POST", "/messages/batch", "send", messages.send_batch, size="batch"),
+    Route("GET", "/messages/{id}", "read", messages.get),
+    Route("GET", "/messages/{id}/events", "read", messages.events),
+    Route("POST", "/messages/{id}/status", "send", receipts.status),
+    Route("POST", "/messages/{id}/convert", "send", receipts.convert),
+)
+
+
+def application(gateway: Gateway, settings: GatewayHttp, runtime: Runtime) -> web.Application:
+    # The endpoints bound the bodies themselves, each route's as small as it can be.
+    app = web.Application(client_max_size=0)
+    app.add_routes(health_routes(runtime))
+    budgets = {"single": Budget(settings.max_in_flight), "batch": Budget(settings.max_batches)}
+    methods: dict[str, list[str]] = defaultdict(list)
+    for route in ROUTES:
+        methods[route.path].append(route.method)
+        endpoint = Endpoint(gateway, route, settings, budgets[route.size])
+        app.router.add_route(route.method, PREFIX + route.path, endpoint)
+    for path, allowed in methods.items():
+        app.router.add_route(hdrs.METH_ANY, PREFIX + path, WrongMethod(allowed))
+    app.router.add_route(hdrs.METH_ANY, "/{path:.*}", no_such_path)
+    return app

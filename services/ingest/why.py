@@ -1,0 +1,144 @@
+"""The log in plain words: a sentence for each event, in English and Korean, so that a timeline answers "why".
+
+A sentence is looked up by kind and reason, then by kind; clauses follow for what the event's data tells.
+"""
+
+from typing import Any, NamedTuple
+
+from libs.retry import TABLE, schedule_for
+from libs.rpc import EventView, MessageView
+from services.ingest.errors import Language
+from services.ingest.render import rfc3339
+
+PROVIDERS = {"apns": "APNs", "fcm": "FCM"}
+
+
+class Sentence(NamedTuple):
+    en: str
+    ko: str
+
+
+SENTENCES: dict[str, Sentence] = {
+    "created": Sentence("Accepted", "접수되었습니다"),
+    "scheduled": Sentence("Scheduled for later", "나중에 보내도록 예약되었습니다"),
+    "held": Sentence("Held back: {reason}", "보류되었습니다: {reason}"),
+    "routed": Sentence("Handed to the {provider} sender", "{provider} 발송기로 전달되었습니다"),
+    "intent": Sentence("The sender announced its call to {provider}", "발송기가 {provider} 호출을 예고했습니다"),
+    "retried": Sentence("Attempt {attempt} began", "{attempt}번째 시도를 시작했습니다"),
+    "sent": Sentence("{provider} accepted it", "{provider}가 수락했습니다"),
+    "errored": Sentence("{provider} could not take it: {reason}", "{provider}가 처리하지 못했습니다: {reason}"),
+    "failed": Sentence("{provider} refused it: {reason}", "{provider}가 거부했습니다: {reason}"),
+    "expired": Sentence("It expired before it could be sent", "발송 전에 만료되었습니다"),
+    "superseded": Sentence(
+        "A later message with the same collapse key took its place",
+        "같은 collapse key의 이후 메시지로 대체되었습니다",
+    ),
+    "bounced": Sentence("It came back: {reason}", "반송되었습니다: {reason}"),
+    "cancelled": Sentence("Cancelled before it was sent", "발송 전에 취소되었습니다"),
+    "received": Sentence("The app reported that it arrived", "앱이 수신을 확인했습니다"),
+    "converted": Sentence("The app reported that its user acted on it", "앱이 사용자 반응을 보고했습니다"),
+}
+"""Total over `libs.message.KINDS`."""
+
+BY_REASON: dict[tuple[str, str], Sentence] = {
+    ("failed", "dead_letter"): Sentence(
+        "It defeated its handler repeatedly and was set aside",
+        "처리에 반복해서 실패하여 격리되었습니다",
+    ),
+    ("failed", "expired"): Sentence("It expired before it could be sent", "발송 전에 만료되었습니다"),
+    ("failed", "receipt_timeout"): Sentence(
+        "The app did not confirm it in time", "앱이 제때 수신을 확인하지 않았습니다"
+    ),
+    ("failed", "subscription_disabled"): Sentence(
+        "Not sent: the subscription was disabled meanwhile", "그사이 구독이 비활성화되어 보내지 않았습니다"
+    ),
+    ("failed", "subscription_not_found"): Sentence(
+        "Not sent: the subscription is gone", "구독이 삭제되어 보내지 않았습니다"
+    ),
+    ("failed", "content_erased"): Sentence("Not sent: its content was erased", "내용이 삭제되어 보내지 않았습니다"),
+    ("failed", "ad_consent_missing"): Sentence(
+        "Not sent: the recipient does not agree to advertising", "수신자가 광고 수신에 동의하지 않아 보내지 않았습니다"
+    ),
+}
+
+UNKNOWN = Sentence(
+    "No answer from {provider} ({reason}): the outcome is unknown",
+    "{provider}의 응답이 없습니다({reason}): 결과를 알 수 없습니다",
+)
+"""The call ended without an answer; the message may have been delivered."""
+ACTIVE = Sentence(
+    "the subscription was active (status {subscription_status})",
+    "구독이 활성 상태였습니다(상태 {subscription_status})",
+)
+DISABLED = Sentence(
+    "the subscription was set to {subscription_status}", "구독 상태를 {subscription_status}(으)로 변경했습니다"
+)
+AGREED = Sentence("the recipient had agreed to advertising", "수신자가 광고 수신에 동의했습니다")
+ATTEMPT = Sentence(
+    "{retry_class}, attempt {attempt} of {attempts}", "{retry_class}, {attempts}회 중 {attempt}번째 시도"
+)
+ATTEMPT_UNLIMITED = Sentence("{retry_class}, attempt {attempt}", "{retry_class}, {attempt}번째 시도")
+ACTION = Sentence("{action}", "{action}")
+NEXT = Sentence("It will be tried again at {at}.", "{at}에 다시 시도합니다.")
+UNSAID = Sentence("no reason given", "이유 없음")
+
+
+def explain_event(event: EventView, message: MessageView, language: Language) -> str:
+    """One sentence for one event of `message`."""
+    told = _told(event, message, language)
+    sentence = _sentence(event)
+    clauses = [_say(clause, told, language) for clause in _clauses(event, message)]
+    text = _say(sentence, told, language)
+    return f"{text}: {'; '.join(clauses)}." if clauses else f"{text}."
+
+
+def explain_message(message: MessageView, language: Language) -> str:
+    """Why the message is where it is: its latest event, and what happens next."""
+    if not message.events:
+        return ""
+    latest = max(message.events, key=lambda event: (event.attempt, event.occurred_at_ms))
+    text = explain_event(latest, message, language)
+    if message.next_attempt_at_ms is None:
+        return text
+    return f"{text} {_say(NEXT, {'at': rfc3339(message.next_attempt_at_ms)}, language)}"
+
+
+def _sentence(event: EventView) -> Sentence:
+    if event.data.get("outcome") == "unknown":
+        return UNKNOWN
+    return BY_REASON.get((event.kind, event.reason or "")) or SENTENCES[event.kind]
+
+
+def _clauses(event: EventView, message: MessageView) -> list[Sentence]:
+    """What the event's data adds to its sentence."""
+    data = event.data
+    clauses: list[Sentence] = []
+    if "subscription_status" in data:
+        clauses.append(ACTIVE if event.kind == "created" else DISABLED)
+    if event.kind == "created" and message.category == "ad" and data.get("ad_consent"):
+        clauses.append(AGREED)
+    if event.kind in ("errored", "failed") and data.get("retry_class") in TABLE:
+        clauses.append(ATTEMPT if _attempts(event, message) else ATTEMPT_UNLIMITED)
+    if event.kind == "converted" and data.get("action"):
+        clauses.append(ACTION)
+    return clauses
+
+
+def _attempts(event: EventView, message: MessageView) -> int | None:
+    retry_class = event.data.get("retry_class")
+    return schedule_for(retry_class, message.lane).attempts if retry_class in TABLE else None
+
+
+def _told(event: EventView, message: MessageView, language: Language) -> dict[str, Any]:
+    """The values that sentences and clauses may name."""
+    return {
+        **{name: event.data.get(name) for name in ("subscription_status", "retry_class", "action")},
+        "reason": event.reason or _say(UNSAID, {}, language),
+        "provider": PROVIDERS.get(message.channel, message.channel),
+        "attempt": event.attempt,
+        "attempts": _attempts(event, message),
+    }
+
+
+def _say(sentence: Sentence, told: dict[str, Any], language: Language) -> str:
+    return (sentence.ko if language == "ko" else sentence.en).format_map(told)

@@ -1,0 +1,45 @@
+"""The lifecycle service: the one writer of the log (R2)."""
+
+from libs.bus import Bus
+from libs.envelope import LANES
+from libs.pg import connect_pool
+from libs.seal import KeyRing
+from libs.service import Runtime, main
+
+from . import queries
+from .accept import Acceptor
+from .handlers import Handlers
+from .handoff import Publisher
+from .outcomes import Outcomes
+from .parts import spawn_singletons
+from .record import Recorder
+from .settings import Settings
+from .views import Views
+
+
+async def start(settings: Settings, runtime: Runtime) -> None:
+    own = settings.lifecycle
+    pool = await connect_pool(settings.database, prepare=queries.SET_EPOCH)
+    runtime.on_stop(pool.close)
+    bus = await Bus.connect(settings.nats, "lifecycle")
+    runtime.on_stop(bus.close)
+    runtime.readiness("postgres", pool.is_ready)
+    runtime.readiness("nats", bus.is_ready)
+    await bus.ensure_streams()
+    publisher = Publisher(bus, own.publish_timeout)
+    runtime.on_stop(publisher.drain)
+    spawn_singletons(settings, runtime, pool, bus, publisher)
+    if own.only not in ("all", "rpc"):
+        return
+    ring = KeyRing.load(settings.keys.ring_file)
+    recorder = Recorder(pool, own.transactions, settings.retry.scale)
+    for lane in LANES:
+        outcomes = Outcomes(bus, recorder, lane, own.outcome_slots)
+        runtime.serve(outcomes.consumer, f"outcomes_{lane}")
+    acceptor = Acceptor(pool, ring, publisher, own.transactions)
+    handlers = Handlers(pool, bus, acceptor, recorder, Views(pool, bus, ring), runtime.clock)
+    await bus.serve("lifecycle", handlers.verbs())
+
+
+if __name__ == "__main__":
+    main("lifecycle", Settings, start)

@@ -1,0 +1,184 @@
+"""Acceptance: whole requests are gathered, sealed, and committed as log, projection and hand-offs (R1, R5, R15)."""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from libs import telemetry
+from libs.coalesce import Coalescer
+from libs.envelope import LANES, Accepted, Lane
+from libs.errors import IdempotencyKeyReused, ServiceUnavailable, SignalError
+from libs.ids import new_id
+from libs.pg import Connection, Pool
+from libs.rpc import Accept, AcceptReply, LookUpIdempotency, NewMessage, Replay
+from libs.seal import KeyRing, associated
+
+from . import queries
+from .handoff import Handoff, Publisher, cut, record
+
+DEFAULT_TTL = 86_400
+"""Seconds: pending for more than a day is expired (SEQ-003 §10)."""
+CONTENT_COLUMN = "message_events.sealed"
+
+
+class _Sealed(msgspec.Struct):
+    """One request, ready to be written."""
+
+    request: Accept
+    ciphertexts: list[bytes]
+
+
+class Acceptor:
+    def __init__(self, pool: Pool, ring: KeyRing, publisher: Publisher, transactions: int) -> None:
+        self._pool = pool
+        self._ring = ring
+        self._publisher = publisher
+        self._coalescers: dict[tuple[Lane, str], Coalescer[_Sealed, AcceptReply]] = {
+            (lane, source): Coalescer(
+                self._commit,
+                max_items=500,
+                max_pending=20_000,
+                concurrency=transactions,
+                weight=lambda sealed: len(sealed.request.messages),
+            )
+            for lane in LANES
+            for source in ("single", "batch")
+        }
+
+    async def accept(self, request: Accept) -> AcceptReply:
+        """Answers after the commit. A request in several lanes is written with its most urgent one."""
+        lane = min((message.lane for message in request.messages), key=LANES.index)
+        sealed = _Sealed(request, [self._seal(request.application_id, message) for message in request.messages])
+        return await self._coalescers[lane, request.source].submit(sealed)
+
+    async def replay(self, request: LookUpIdempotency) -> Replay:
+        async with self._pool.connection() as c:
+            found = await queries.idempotency_key(c, request.application_id, request.key)
+        if found is None:
+            return Replay()
+        if found["fingerprint"] != request.fingerprint:
+            raise IdempotencyKeyReused(key=request.key)
+        return Replay(created_at_ms=found["created_at_ms"], answer=found["answer"])
+
+    def _seal(self, application_id: str, message: NewMessage) -> bytes:
+        key = self._ring.unwrap(message.key_id, message.wrapped_key)
+        return key.seal(message.content, associated(application_id, CONTENT_COLUMN, message.message_id))
+
+    async def _commit(self, batch: list[_Sealed]) -> Sequence[AcceptReply | Exception]:
+        """All requests in one transaction; one that cannot be written is found by halving and refused alone."""
+        await self._publisher.room()
+        try:
+            return await self._transact(batch)
+        except ServiceUnavailable as error:
+            return [error] * len(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+        middle = len(batch) // 2
+        return [*await self._commit(batch[:middle]), *await self._commit(batch[middle:])]
+
+    async def _transact(self, batch: list[_Sealed]) -> list[AcceptReply | Exception]:
+        answers: dict[int, AcceptReply | Exception] = {}
+        with telemetry.histogram("transaction_seconds", transaction="accept").time():
+            async with self._pool.transaction() as c:
+                at = await queries.now_ms(c)
+                for index, sealed in enumerate(batch):
+                    replay = await _claim(c, sealed.request)
+                    if replay is not None:
+                        answers[index] = replay
+                fresh = [sealed for index, sealed in enumerate(batch) if index not in answers]
+                handoffs = await _write(c, fresh, at) if fresh else []
+        self._publisher.publish(handoffs)
+        _count(fresh)
+        return [answers.get(index) or AcceptReply(created_at_ms=at) for index in range(len(batch))]
+
+
+async def _claim(c: Connection, request: Accept) -> AcceptReply | SignalError | None:
+    """The earlier answer for this Idempotency-Key; None for a new request."""
+    given = request.idempotency
+    if given is None or await queries.claim_idempotency_key(
+        c, request.application_id, given.key, given.fingerprint, given.answer
+    ):
+        return None
+    found = await queries.idempotency_key(c, request.application_id, given.key)
+    if found is None or found["fingerprint"] != given.fingerprint:
+        return IdempotencyKeyReused(key=given.key)
+    return AcceptReply(created_at_ms=found["created_at_ms"], replayed=found["answer"])
+
+
+async def _write(c: Connection, batch: list[_Sealed], at: int) -> list[Handoff]:
+    events, messages, handoffs = [], [], []
+    for (application_id, lane), group in _grouped(batch).items():
+        for part in cut(len(sealed) for _, _, sealed in group):
+            handoff = Handoff(new_id(), application_id, lane, [_item(m, sealed, at) for _, m, sealed in group[part]])
+            handoffs.append(handoff)
+            for request, message, sealed in group[part]:
+                events.append(_event_row(request, message, sealed))
+                messages.append(_message_row(request, message, handoff.id))
+    await queries.copy_created(c, events, messages)
+    await record(c, handoffs)
+    return handoffs
+
+
+def _grouped(batch: list[_Sealed]) -> dict[tuple[str, Lane], list[tuple[Accept, NewMessage, bytes]]]:
+    """An envelope holds one application and one lane."""
+    groups: dict[tuple[str, Lane], list[tuple[Accept, NewMessage, bytes]]] = {}
+    for one in batch:
+        for message, ciphertext in zip(one.request.messages, one.ciphertexts, strict=True):
+            groups.setdefault((one.request.application_id, message.lane), []).append((one.request, message, ciphertext))
+    return groups
+
+
+def _item(message: NewMessage, sealed: bytes, at: int) -> Accepted:
+    return Accepted(
+        message.message_id,
+        message.subscription_id,
+        1,
+        sealed,
+        at + (message.ttl or DEFAULT_TTL) * 1000,
+        message.category,
+    )
+
+
+def _event_row(request: Accept, message: NewMessage, sealed: bytes) -> tuple[object, ...]:
+    """`data` holds the inputs of the acceptance, and all that the projection needs to be rebuilt."""
+    data = {
+        "subscription_id": message.subscription_id,
+        "channel": message.channel,
+        "lane": message.lane,
+        "category": message.category,
+        "ttl": message.ttl or DEFAULT_TTL,
+        "source": request.source,
+        "actor": request.actor,
+        "request_id": request.request_id,
+        **message.why,
+    }
+    if message.collapse_key is not None:
+        data["collapse_hash"] = _collapse_hash(message.collapse_key).hex()
+    return (message.message_id, "created", 1, "", request.application_id, data, sealed)
+
+
+def _message_row(request: Accept, message: NewMessage, handoff_id: str) -> tuple[object, ...]:
+    return (
+        message.message_id,
+        request.application_id,
+        message.subscription_id,
+        message.channel,
+        message.lane,
+        message.category,
+        message.ttl or DEFAULT_TTL,
+        handoff_id,
+        None if message.collapse_key is None else _collapse_hash(message.collapse_key),
+    )
+
+
+def _collapse_hash(collapse_key: str) -> bytes:
+    """The caller's own words are content: the log compares them without keeping them."""
+    return hashlib.sha256(collapse_key.encode()).digest()[:16]
+
+
+def _count(batch: list[_Sealed]) -> None:
+    for one in batch:
+        for message in one.request.messages:
+            telemetry.counter("messages_accepted_total", channel=message.channel, lane=message.lane).inc()

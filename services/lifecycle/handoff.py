@@ -1,0 +1,111 @@
+"""Hand-offs: what is given to the pipeline is recorded with the commit, and published after it (R5)."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from libs import telemetry
+from libs.bus import Bus, PublishFailed
+from libs.envelope import MAX_BYTES, MAX_ITEMS, Accepted, DispatchEnvelope, Lane, encode
+from libs.ids import new_id
+from libs.pg import Connection
+from libs.subjects import dispatch
+
+from . import queries
+
+_ITEM_OVERHEAD = 130
+"""Bytes an item adds to its sealed content: ids, numbers, framing."""
+_OUTSTANDING = 64
+_log = telemetry.logger("handoff")
+
+
+class Handoff(msgspec.Struct, frozen=True):
+    """One envelope on its way, and the row that remembers it."""
+
+    id: str
+    application_id: str
+    lane: Lane
+    items: list[Accepted]
+    repairs: int = 0
+
+    def envelope(self) -> DispatchEnvelope:
+        return DispatchEnvelope(self.id, self.application_id, self.lane, self.items, marked=self.repairs > 0)
+
+
+def cut(weights: Iterable[int]) -> Iterator[slice]:
+    """Slices of consecutive items, by their sealed sizes in bytes, that each fit one envelope."""
+    start = end = size = 0
+    for weight in weights:
+        size += weight + _ITEM_OVERHEAD
+        if end > start and (end - start >= MAX_ITEMS or size > MAX_BYTES):
+            yield slice(start, end)
+            start, size = end, weight + _ITEM_OVERHEAD
+        end += 1
+    if end > start:
+        yield slice(start, end)
+
+
+async def hand_off_again(c: Connection, ids: list[str], repairs: int) -> list[Handoff]:
+    """Within the caller's transaction: new hand-offs for messages that are in the log, whatever became of the last."""
+    groups: dict[tuple[str, Lane], list[Accepted]] = defaultdict(list)
+    for row in await queries.sendable(c, ids):
+        item = Accepted(
+            message_id=str(row["id"]),
+            subscription_id=str(row["subscription_id"]),
+            attempt=row["attempt"],
+            sealed=row["sealed"],
+            deadline_ms=row["deadline_ms"],
+            category=row["category"],
+        )
+        groups[str(row["application_id"]), row["lane"]].append(item)
+    handoffs = [
+        Handoff(new_id(), application_id, lane, items[part], repairs)
+        for (application_id, lane), items in groups.items()
+        for part in cut(len(item.sealed) for item in items)
+    ]
+    if handoffs:
+        await record(c, handoffs)
+        await queries.set_handoff(c, [(item.message_id, h.id) for h in handoffs for item in h.items])
+    return handoffs
+
+
+async def record(c: Connection, handoffs: list[Handoff]) -> None:
+    await queries.insert_handoffs(
+        c, [(h.id, h.application_id, h.lane, [item.message_id for item in h.items], h.repairs) for h in handoffs]
+    )
+
+
+class Publisher:
+    """Publishes hand-offs in the background, a bounded number at a time. What fails is the reconciler's to find."""
+
+    def __init__(self, bus: Bus, timeout: float) -> None:
+        self._bus = bus
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(_OUTSTANDING)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def room(self) -> None:
+        """Waits while too much is unpublished, so that a slow NATS slows acceptance instead of filling memory."""
+        async with self._slots:
+            return
+
+    def publish(self, handoffs: list[Handoff]) -> None:
+        for handoff in handoffs:
+            task = asyncio.create_task(self._publish(handoff))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._timeout)
+
+    async def _publish(self, handoff: Handoff) -> None:
+        async with self._slots:
+            try:
+                await self._bus.publish(
+                    dispatch(handoff.lane), encode(handoff.envelope()), msg_id=handoff.id, timeout=self._timeout
+                )
+            except PublishFailed:
+                _log.warning("handoff_unpublished", handoff_id=handoff.id, lane=handoff.lane)

@@ -1,0 +1,53 @@
+"""The parts that run in one replica at a time: relay, reconciler, timekeeper. Each can be run apart."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from libs.bus import Bus
+from libs.envelope import LANES
+from libs.pg import Pool
+from libs.service import Runtime
+
+from .handoff import Publisher
+from .leader import every, lead
+from .reconcile import Reconciler
+from .relay import Relay
+from .settings import Settings
+from .timekeeper import Timekeeper
+
+_RELAY_SECONDS = 0.05
+_DUE_SECONDS = 0.2
+_RECONCILE_SECONDS = 1.0
+_MEASURE_SECONDS = 2.0
+_HOUSEKEEPING_SECONDS = 30.0
+
+
+def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus, publisher: Publisher) -> None:
+    async def relay() -> None:
+        part = Relay(pool, bus)
+        await _all(every(_RELAY_SECONDS, part.round, "relay"), every(_MEASURE_SECONDS, part.measure, "relay_lag"))
+
+    async def reconciler() -> None:
+        after = settings.lifecycle.reconcile_after
+        parts = [Reconciler(pool, bus, publisher, lane, after) for lane in LANES]
+        await _all(*(every(_RECONCILE_SECONDS, part.round, "reconciler") for part in parts))
+
+    async def timekeeper() -> None:
+        part = Timekeeper(pool, publisher)
+        await _all(
+            every(_DUE_SECONDS, part.round, "timekeeper"),
+            every(_HOUSEKEEPING_SECONDS, part.housekeeping, "housekeeping"),
+        )
+
+    parts: dict[str, Callable[[], Awaitable[None]]] = {
+        "relay": relay,
+        "reconciler": reconciler,
+        "timekeeper": timekeeper,
+    }
+    for name, work in parts.items():
+        if settings.lifecycle.only in ("all", name):
+            runtime.spawn(lead(settings.database.url, name, work, runtime.stopping), name)
+
+
+async def _all(*loops: Awaitable[None]) -> None:
+    await asyncio.gather(*loops)

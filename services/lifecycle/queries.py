@@ -1,0 +1,426 @@
+"""All SQL of the lifecycle service: constants, and one typed function each. Batches only."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+
+from libs.message import Projection, Status
+from libs.pg import Connection
+
+Row = asyncpg.Record
+
+# acceptance -----------------------------------------------------------------------------------------------------------
+
+EVENT_COLUMNS = ("message_id", "kind", "attempt", "key", "application_id", "data", "sealed")
+MESSAGE_COLUMNS = (
+    "id",
+    "application_id",
+    "subscription_id",
+    "channel",
+    "lane",
+    "category",
+    "ttl",
+    "handoff_id",
+    "collapse_hash",
+)
+
+INSERT_HANDOFFS = """
+INSERT INTO lifecycle.handoffs (id, application_id, lane, message_ids, repairs)
+SELECT h.id, h.application_id, h.lane, string_to_array(h.ids, ',')::uuid[], h.repairs
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[])
+    AS h (id, application_id, lane, ids, repairs)
+"""
+NOW_MS = "SELECT (extract(EPOCH FROM now()) * 1000)::bigint"
+
+INSERT_IDEMPOTENCY_KEY = """
+INSERT INTO lifecycle.idempotency_keys (application_id, key, fingerprint, answer)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (application_id, key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = now()
+    WHERE idempotency_keys.created_at < now() - interval '24 hours'
+RETURNING true
+"""
+SELECT_IDEMPOTENCY_KEY = """
+SELECT fingerprint, answer, (extract(EPOCH FROM created_at) * 1000)::bigint AS created_at_ms
+FROM lifecycle.idempotency_keys
+WHERE application_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
+"""
+DELETE_OLD_IDEMPOTENCY_KEYS = """
+DELETE FROM lifecycle.idempotency_keys WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM lifecycle.idempotency_keys WHERE created_at < now() - interval '24 hours' LIMIT 2000))
+"""
+
+
+async def copy_created(c: Connection, events: Sequence[tuple[Any, ...]], messages: Sequence[tuple[Any, ...]]) -> None:
+    await c.copy_records_to_table("message_events", schema_name="lifecycle", records=events, columns=EVENT_COLUMNS)
+    await c.copy_records_to_table("messages", schema_name="lifecycle", records=messages, columns=MESSAGE_COLUMNS)
+
+
+async def insert_handoffs(c: Connection, handoffs: Iterable[tuple[str, str, str, list[str], int]]) -> None:
+    """Rows of (id, application_id, lane, message ids, repairs)."""
+    ids, applications, lanes, members, repairs = zip(*handoffs, strict=True)
+    await c.execute(INSERT_HANDOFFS, ids, applications, lanes, [",".join(group) for group in members], repairs)
+
+
+async def now_ms(c: Connection) -> int:
+    """Postgres' clock at the start of this transaction, Unix milliseconds."""
+    return int(await c.fetchval(NOW_MS))
+
+
+async def claim_idempotency_key(
+    c: Connection, application_id: str, key: str, fingerprint: bytes, answer: bytes
+) -> bool:
+    """False where a request with this key was there before; waits for one that is just being committed."""
+    return bool(await c.fetchval(INSERT_IDEMPOTENCY_KEY, application_id, key, fingerprint, answer))
+
+
+async def idempotency_key(c: Connection, application_id: str, key: str) -> Row | None:
+    return await c.fetchrow(SELECT_IDEMPOTENCY_KEY, application_id, key)
+
+
+async def delete_old_idempotency_keys(c: Connection) -> None:
+    await c.execute(DELETE_OLD_IDEMPOTENCY_KEYS)
+
+
+# recording ------------------------------------------------------------------------------------------------------------
+
+LOCK_MESSAGES = """
+SELECT id, application_id, subscription_id, lane, status, attempt,
+    (extract(EPOCH FROM created_at) * 1000)::bigint AS created_at_ms,
+    (extract(EPOCH FROM created_at) * 1000)::bigint + ttl::bigint * 1000 AS deadline_ms,
+    (extract(EPOCH FROM now()) * 1000)::bigint AS now_ms
+FROM lifecycle.messages
+WHERE id = ANY ($1::uuid[])
+ORDER BY id
+FOR NO KEY UPDATE
+"""
+APPEND = """
+INSERT INTO lifecycle.message_events (message_id, kind, attempt, key, application_id, occurred_at, reason, data)
+SELECT e.message_id, e.kind, e.attempt, e.key, e.application_id, to_timestamp(e.occurred_at_ms / 1000.0),
+    e.reason, e.data
+FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::jsonb[])
+    AS e (message_id, kind, attempt, key, application_id, occurred_at_ms, reason, data)
+ON CONFLICT DO NOTHING
+"""
+# The fold of `libs.message`, set-based: the same total order, over all events of the messages named by $1.
+FOLD = """
+WITH facts AS MATERIALIZED (
+    SELECT message_id, kind, attempt, key, occurred_at, reason
+    FROM lifecycle.message_events
+    WHERE message_id = ANY ($1::uuid[])
+), sums AS (
+    SELECT message_id,
+        max(attempt) AS attempt,
+        bool_or(kind = 'converted') AS converted,
+        bool_or(kind = 'received') AS received,
+        array_agg(attempt) FILTER (WHERE kind = 'sent') AS sent,
+        array_agg(attempt) FILTER (
+            WHERE kind = 'bounced' OR (kind = 'failed' AND reason = 'receipt_timeout')) AS withdrawn,
+        max(attempt) FILTER (WHERE kind = 'cancelled') AS cancelled,
+        bool_or(kind IN ('errored', 'failed', 'expired', 'superseded', 'bounced')) AS bad,
+        min(occurred_at) FILTER (WHERE kind = 'sent') AS sent_at,
+        min(occurred_at) FILTER (WHERE kind IN ('received', 'converted')) AS received_at,
+        min(occurred_at) FILTER (WHERE kind = 'converted') AS converted_at,
+        min(occurred_at) FILTER (WHERE kind = 'cancelled') AS cancelled_at
+    FROM facts
+    GROUP BY message_id
+), verdicts AS (
+    SELECT DISTINCT ON (f.message_id) f.message_id, f.kind, f.reason, f.occurred_at
+    FROM facts AS f
+    JOIN sums AS s ON s.message_id = f.message_id AND s.bad AND s.attempt = f.attempt
+    WHERE f.kind IN ('errored', 'failed', 'expired', 'superseded', 'bounced')
+    ORDER BY f.message_id, f.kind = 'errored', f.occurred_at, f.key, f.kind
+), folded AS (
+    SELECT s.*, v.kind AS verdict, v.reason AS verdict_reason, v.occurred_at AS verdict_at,
+        CASE
+            WHEN s.converted THEN 'converted'
+            WHEN s.received THEN 'received'
+            WHEN s.sent IS NOT NULL AND NOT s.sent <@ coalesce(s.withdrawn, '{}') THEN 'successful'
+            WHEN s.cancelled >= s.attempt THEN 'cancelled'
+            WHEN v.kind IS NULL THEN 'pending'
+            WHEN v.kind = 'errored' THEN 'errored'
+            ELSE 'failed'
+        END AS status
+    FROM sums AS s
+    LEFT JOIN verdicts AS v ON v.message_id = s.message_id
+)
+"""
+PROJECTED = """
+    status,
+    attempt,
+    CASE WHEN status IN ('failed', 'errored') THEN verdict_reason END AS reason,
+    sent_at,
+    received_at,
+    converted_at,
+    CASE WHEN status = 'failed' THEN verdict_at END AS failed_at,
+    cancelled_at
+"""
+UPDATE_PROJECTION = f"""
+{FOLD}, projected AS (SELECT message_id, {PROJECTED} FROM folded)
+UPDATE lifecycle.messages AS m
+SET status = p.status, attempt = p.attempt, reason = p.reason, sent_at = p.sent_at, received_at = p.received_at,
+    converted_at = p.converted_at, failed_at = p.failed_at, cancelled_at = p.cancelled_at
+FROM projected AS p
+WHERE m.id = p.message_id AND m.id = ANY ($1::uuid[])
+RETURNING m.id, m.application_id, m.status, m.attempt,
+    (extract(EPOCH FROM m.received_at) * 1000)::bigint AS received_at_ms,
+    (extract(EPOCH FROM m.converted_at) * 1000)::bigint AS converted_at_ms
+"""  # noqa: S608 - made of constants
+SELECT_FOLD = f"""
+{FOLD}
+SELECT message_id, {PROJECTED} FROM folded
+"""  # noqa: S608 - made of constants
+INSERT_DUE = """
+INSERT INTO lifecycle.due (message_id, application_id, lane, due_at, reason)
+SELECT d.message_id, d.application_id, d.lane, now() + d.delay_ms * interval '1 millisecond', d.reason
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[])
+    AS d (message_id, application_id, lane, delay_ms, reason)
+ON CONFLICT (message_id) DO NOTHING
+"""
+DELETE_DUE = "DELETE FROM lifecycle.due WHERE message_id = ANY ($1::uuid[])"
+
+
+async def lock_messages(c: Connection, ids: list[str]) -> list[Row]:
+    """Locks in id order. Ids that are not in the log are absent."""
+    return await c.fetch(LOCK_MESSAGES, ids)
+
+
+async def append(c: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Rows of (message id, kind, attempt, key, application id, occurred_at ms, reason, data). Returns how many are new."""
+    tag = await c.execute(APPEND, *zip(*rows, strict=True))
+    return int(tag.rsplit(" ", 1)[1])
+
+
+async def update_projection(c: Connection, ids: list[str]) -> list[Row]:
+    return await c.fetch(UPDATE_PROJECTION, ids)
+
+
+async def select_fold(c: Connection, ids: list[str]) -> dict[str, Projection]:
+    return {str(row["message_id"]): projection_of(row) for row in await c.fetch(SELECT_FOLD, ids)}
+
+
+def projection_of(row: Row) -> Projection:
+    status: Status = row["status"]
+    times = {
+        f"{name}_ms": _ms(row[name]) for name in ("sent_at", "received_at", "converted_at", "failed_at", "cancelled_at")
+    }
+    return Projection(status=status, attempt=row["attempt"], reason=row["reason"], **times)
+
+
+def _ms(moment: Any) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+async def insert_due(c: Connection, rows: Sequence[tuple[str, str, str, int, str]]) -> None:
+    """Rows of (message id, application id, lane, delay ms, reason)."""
+    await c.execute(INSERT_DUE, *zip(*rows, strict=True))
+
+
+async def delete_due(c: Connection, ids: list[str]) -> None:
+    await c.execute(DELETE_DUE, ids)
+
+
+# handing off again ----------------------------------------------------------------------------------------------------
+
+# What an envelope is made of, from the log: the way back for retries and for lost work.
+SELECT_SENDABLE = """
+SELECT m.id, m.application_id, m.subscription_id, m.lane, m.category, m.attempt, e.sealed,
+    (extract(EPOCH FROM m.created_at) * 1000)::bigint + m.ttl::bigint * 1000 AS deadline_ms
+FROM lifecycle.messages AS m
+JOIN lifecycle.message_events AS e
+    ON e.message_id = m.id AND e.kind = 'created' AND e.attempt = 1 AND e.key = ''
+WHERE m.id = ANY ($1::uuid[])
+ORDER BY m.id
+"""
+SET_HANDOFF = """
+UPDATE lifecycle.messages AS m SET handoff_id = h.handoff_id
+FROM unnest($1::uuid[], $2::uuid[]) AS h (id, handoff_id)
+WHERE m.id = h.id
+"""
+OLD_HANDOFFS = """
+SELECT id, message_ids, repairs FROM lifecycle.handoffs
+WHERE lane = $1 AND created_at < now() - $2 * interval '1 millisecond'
+ORDER BY created_at
+LIMIT $3
+"""
+# Open: neither final, nor in due, nor handed off again since.
+OPEN_MESSAGES = """
+SELECT h.id AS handoff_id, m.id, m.application_id
+FROM lifecycle.handoffs AS h
+CROSS JOIN LATERAL unnest(h.message_ids) AS member (id)
+JOIN lifecycle.messages AS m ON m.id = member.id
+WHERE h.id = ANY ($1::uuid[])
+    AND m.handoff_id = h.id
+    AND m.status IN ('pending', 'errored')
+    AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
+ORDER BY m.id
+"""
+DELETE_HANDOFFS = "DELETE FROM lifecycle.handoffs WHERE id = ANY ($1::uuid[])"
+COUNT_HANDOFFS = "SELECT count(*) FROM lifecycle.handoffs"
+COUNT_DUE = "SELECT count(*) FROM lifecycle.due"
+DUE_NOW = """
+SELECT message_id FROM lifecycle.due WHERE due_at <= now() ORDER BY due_at LIMIT $1
+"""
+NEXT_DUE_MS = "SELECT (extract(EPOCH FROM min(due_at) - now()) * 1000)::bigint FROM lifecycle.due"
+# Messages are locked before due rows, here as everywhere: record, timekeeper and reconciler cannot deadlock.
+LOCK_DUE_MESSAGES = """
+SELECT m.id, m.application_id, m.status, m.attempt,
+    m.collapse_hash IS NOT NULL AND EXISTS (
+        SELECT FROM lifecycle.messages AS later
+        WHERE later.subscription_id = m.subscription_id AND later.collapse_hash = m.collapse_hash AND later.id > m.id
+    ) AS superseded,
+    (extract(EPOCH FROM m.created_at) * 1000)::bigint + m.ttl::bigint * 1000 AS deadline_ms,
+    (extract(EPOCH FROM now()) * 1000)::bigint AS now_ms
+FROM lifecycle.messages AS m
+WHERE m.id = ANY ($1::uuid[])
+ORDER BY m.id
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+TAKE_DUE = """
+DELETE FROM lifecycle.due WHERE message_id = ANY ($1::uuid[]) AND due_at <= now() RETURNING message_id, reason
+"""
+ENSURE_PARTITIONS = "SELECT lifecycle.ensure_partitions(8)"
+
+
+async def sendable(c: Connection, ids: list[str]) -> list[Row]:
+    return await c.fetch(SELECT_SENDABLE, ids)
+
+
+async def set_handoff(c: Connection, pairs: Sequence[tuple[str, str]]) -> None:
+    """Pairs of (message id, hand-off id)."""
+    await c.execute(SET_HANDOFF, *zip(*pairs, strict=True))
+
+
+async def old_handoffs(c: Connection, lane: str, age_ms: int, limit: int) -> list[Row]:
+    return await c.fetch(OLD_HANDOFFS, lane, age_ms, limit)
+
+
+async def open_messages(c: Connection, handoff_ids: list[str]) -> list[Row]:
+    return await c.fetch(OPEN_MESSAGES, handoff_ids)
+
+
+async def delete_handoffs(c: Connection, handoff_ids: list[str]) -> None:
+    await c.execute(DELETE_HANDOFFS, handoff_ids)
+
+
+async def count_handoffs(c: Connection) -> int:
+    return int(await c.fetchval(COUNT_HANDOFFS))
+
+
+async def count_due(c: Connection) -> int:
+    return int(await c.fetchval(COUNT_DUE))
+
+
+async def due_now(c: Connection, limit: int) -> list[str]:
+    return [str(row["message_id"]) for row in await c.fetch(DUE_NOW, limit)]
+
+
+async def next_due_ms(c: Connection) -> int | None:
+    """Milliseconds until the earliest due row, negative if it is late; None when nothing waits."""
+    found = await c.fetchval(NEXT_DUE_MS)
+    return None if found is None else int(found)
+
+
+async def lock_due_messages(c: Connection, ids: list[str]) -> list[Row]:
+    return await c.fetch(LOCK_DUE_MESSAGES, ids)
+
+
+async def take_due(c: Connection, ids: list[str]) -> dict[str, str]:
+    """Message id to the reason it waited for."""
+    return {str(row["message_id"]): row["reason"] for row in await c.fetch(TAKE_DUE, ids)}
+
+
+async def ensure_partitions(c: Connection) -> None:
+    await c.execute(ENSURE_PARTITIONS)
+
+
+# reading --------------------------------------------------------------------------------------------------------------
+
+SELECT_MESSAGE = """
+SELECT m.*, due.due_at, due.reason AS due_reason
+FROM lifecycle.messages AS m
+LEFT JOIN lifecycle.due ON due.message_id = m.id
+WHERE m.id = $1 AND m.application_id = $2
+"""
+SELECT_EVENTS = """
+SELECT kind, attempt, key, occurred_at, reason, data, sealed
+FROM lifecycle.message_events
+WHERE message_id = $1 AND application_id = $2
+ORDER BY epoch, txid, position
+"""
+# Needs no call: final, waiting for its time, or overtaken by a later attempt.
+SETTLED = """
+SELECT m.id
+FROM lifecycle.messages AS m
+JOIN unnest($1::uuid[], $2::smallint[]) AS asked (id, attempt) ON asked.id = m.id
+WHERE m.status NOT IN ('pending', 'errored')
+    OR m.attempt > asked.attempt
+    OR EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
+"""
+
+
+async def message(c: Connection, message_id: str, application_id: str) -> Row | None:
+    return await c.fetchrow(SELECT_MESSAGE, message_id, application_id)
+
+
+async def events(c: Connection, message_id: str, application_id: str) -> list[Row]:
+    return await c.fetch(SELECT_EVENTS, message_id, application_id)
+
+
+async def settled(c: Connection, attempts: dict[str, int]) -> list[str]:
+    rows = await c.fetch(SETTLED, list(attempts), list(attempts.values()))
+    return [str(row["id"]) for row in rows]
+
+
+# tailing --------------------------------------------------------------------------------------------------------------
+
+# R13: order by (epoch, txid, position); visible is what no open transaction can still precede.
+TAIL = """
+SELECT epoch, txid::text AS txid, position, message_id, kind, attempt, key, application_id, reason, data,
+    (extract(EPOCH FROM occurred_at) * 1000)::bigint AS occurred_at_ms
+FROM lifecycle.message_events
+WHERE (epoch, txid, position) > ($1::smallint, $2::text::xid8, $3::bigint)
+    AND (epoch, txid) < (current_setting('automata.epoch')::smallint, pg_snapshot_xmin(pg_current_snapshot()))
+ORDER BY epoch, txid, position
+LIMIT $4
+"""
+TAIL_LAG_MS = """
+SELECT coalesce(max((extract(EPOCH FROM now() - occurred_at) * 1000)::bigint), 0) FROM (
+    SELECT occurred_at FROM lifecycle.message_events
+    WHERE (epoch, txid, position) > ($1::smallint, $2::text::xid8, $3::bigint)
+    ORDER BY epoch, txid, position LIMIT 1) AS oldest
+"""
+SELECT_CURSOR = "SELECT epoch, txid::text AS txid, position FROM lifecycle.cursors WHERE name = $1"
+SAVE_CURSOR = """
+INSERT INTO lifecycle.cursors (name, epoch, txid, position) VALUES ($1, $2::smallint, $3::text::xid8, $4::bigint)
+ON CONFLICT (name) DO UPDATE SET epoch = excluded.epoch, txid = excluded.txid, position = excluded.position
+"""
+Cursor = tuple[int, str, int]
+"""(epoch, txid, position) of the last event read."""
+START: Cursor = (0, "0", 0)
+
+
+async def tail(c: Connection, after: Cursor, limit: int) -> list[Row]:
+    return await c.fetch(TAIL, *after, limit)
+
+
+async def tail_lag_ms(c: Connection, after: Cursor) -> int:
+    """Age of the oldest committed event behind the cursor, visible or held back."""
+    return int(await c.fetchval(TAIL_LAG_MS, *after))
+
+
+async def cursor(c: Connection, name: str) -> Cursor:
+    row = await c.fetchrow(SELECT_CURSOR, name)
+    return START if row is None else (row["epoch"], row["txid"], row["position"])
+
+
+async def save_cursor(c: Connection, name: str, at: Cursor) -> None:
+    await c.execute(SAVE_CURSOR, name, *at)
+
+
+# leadership -----------------------------------------------------------------------------------------------------------
+
+TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('automata.lifecycle'), hashtext($1))"
+SET_EPOCH = "SELECT set_config('automata.epoch', (SELECT max(epoch)::text FROM lifecycle.epochs), false)"
+"""Run on each new connection: appended rows carry the epoch."""

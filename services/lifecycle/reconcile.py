@@ -1,0 +1,114 @@
+"""The reconciler finds lost work by sequence numbers, not clocks (R6).
+
+A hand-off older than the publish timeout is looked for: once everything that DISPATCH, then SEND, then OUTCOME held is
+through, what is still neither final, nor in `due`, nor handed off again was lost, and is handed off again, marked.
+"""
+
+import asyncio
+from collections import defaultdict
+from typing import Literal
+
+from libs import telemetry
+from libs.bus import Bus
+from libs.envelope import Lane
+from libs.errors import ResourceNotFound
+from libs.pg import Connection, Pool
+from libs.subjects import stream_of
+
+from . import queries
+from .handoff import Handoff, Publisher, hand_off_again
+
+MAX_REPAIRS = 3
+_PAGE = 20
+_POLL_SECONDS = 0.25
+_STAGES: tuple[Literal["DISPATCH", "SEND", "OUTCOME"], ...] = ("DISPATCH", "SEND", "OUTCOME")
+_log = telemetry.logger("reconcile")
+
+
+class Reconciler:
+    def __init__(self, pool: Pool, bus: Bus, publisher: Publisher, lane: Lane, after: float) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._publisher = publisher
+        self._lane = lane
+        self._after_ms = int(after * 1000)
+        self._open = telemetry.gauge("handoffs_open", lane=lane)
+
+    async def round(self) -> bool:
+        """Forget what is through, look for the rest. True when there may be more at once."""
+        async with self._pool.connection() as c:
+            old = await queries.old_handoffs(c, self._lane, self._after_ms, _PAGE)
+            if not old:
+                return False
+            repairs = {str(row["id"]): int(row["repairs"]) for row in old}
+            unfinished = {str(row["handoff_id"]) for row in await queries.open_messages(c, list(repairs))}
+            self._open.set(await queries.count_handoffs(c))
+            through = [i for i in repairs if i not in unfinished]
+            if through:
+                await queries.delete_handoffs(c, through)
+        if unfinished:
+            await self._pass_streams()
+            await self._repair({i: repairs[i] for i in unfinished})
+        return len(old) == _PAGE
+
+    async def _pass_streams(self) -> None:
+        for stage in _STAGES:
+            await passed(self._bus, stream_of(stage, self._lane))
+
+    async def _repair(self, repairs: dict[str, int]) -> None:
+        """Those that are still open after all streams were passed were lost."""
+        async with self._pool.transaction() as c:
+            lost = await queries.open_messages(c, list(repairs))
+            await queries.lock_messages(c, [str(row["id"]) for row in lost])
+            groups: dict[int, list[tuple[str, str]]] = defaultdict(list)
+            for row in await queries.open_messages(c, list(repairs)):
+                groups[repairs[str(row["handoff_id"])]].append((str(row["id"]), str(row["application_id"])))
+            handoffs: list[Handoff] = []
+            for count, members in groups.items():
+                handoffs += await self._again(c, members, count)
+            await queries.delete_handoffs(c, list(repairs))
+        self._publisher.publish(handoffs)
+
+    async def _again(self, c: Connection, members: list[tuple[str, str]], count: int) -> list[Handoff]:
+        ids = [message_id for message_id, _ in members]
+        now = await queries.now_ms(c)
+        _log.warning("lost_work_found", lane=self._lane, messages=len(ids), repairs=count)
+        telemetry.counter("reconciled_total", lane=self._lane).inc(len(ids))
+        if count >= MAX_REPAIRS:
+            data = {"repairs": count}
+            await queries.append(
+                c, [(i, "failed", await _attempt(c, i), "lost", a, now, "dead_letter", data) for i, a in members]
+            )
+            await queries.update_projection(c, ids)
+            return []
+        handoffs = await hand_off_again(c, ids, count + 1)
+        by_id = {item.message_id: (item, handoff) for handoff in handoffs for item in handoff.items}
+        rows = [
+            (i, "routed", by_id[i][0].attempt, by_id[i][1].id, a, now, "handed_off_again", {"repair": count + 1})
+            for i, a in members
+            if i in by_id
+        ]
+        await queries.append(c, rows)
+        return handoffs
+
+
+async def _attempt(c: Connection, message_id: str) -> int:
+    (row,) = await queries.lock_messages(c, [message_id])
+    return int(row["attempt"])
+
+
+async def passed(bus: Bus, stream: str) -> None:
+    """Wait until all that the work-queue stream holds now was acknowledged.
+
+    A store that was recreated meanwhile counts as passed; an unreachable NATS means wait.
+    """
+    try:
+        noted = await bus.stream_state(stream)
+        while True:
+            found = await bus.stream_state(stream)
+            recreated = found.created != noted.created or found.state.last_seq < noted.state.last_seq
+            if recreated or found.state.messages == 0 or found.state.first_seq > noted.state.last_seq:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+    except ResourceNotFound:
+        await bus.ensure_streams()

@@ -1,0 +1,169 @@
+"""Recording facts: append, fold, and schedule what is to be tried again, in one transaction a batch (R3, R4, R9)."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import asyncpg
+import msgspec
+
+from libs import telemetry
+from libs.coalesce import Coalescer
+from libs.envelope import LANES, Lane, Outcome
+from libs.errors import ServiceUnavailable
+from libs.message import FINAL
+from libs.pg import Connection, Pool
+from libs.retry import next_delay
+
+from . import queries
+
+_log = telemetry.logger("record")
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Facts about messages of one application, recorded whole or not at all."""
+
+    application_id: str
+    items: list[Outcome]
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """The projection after recording; absent for an id that the application's log does not know."""
+
+    status: str
+    attempt: int
+    received_at_ms: int | None
+    converted_at_ms: int | None
+
+
+class Recorder:
+    def __init__(
+        self,
+        pool: Pool,
+        transactions: int,
+        scale: float,
+        spread: Callable[[], float] = lambda: random.uniform(-1, 1),  # noqa: S311 - jitter, not a secret
+    ) -> None:
+        self._pool = pool
+        self._scale = scale
+        self._spread = spread
+        self._unknown_ids = telemetry.counter("unknown_messages_total")
+        self._unknown_outcomes = telemetry.counter("outcome_unknown_total")
+        self._coalescers: dict[Lane, Coalescer[Facts, dict[str, Recorded]]] = {
+            lane: Coalescer(
+                self._commit,
+                max_items=500,
+                max_pending=50_000,
+                concurrency=transactions,
+                weight=lambda facts: len(facts.items),
+            )
+            for lane in LANES
+        }
+
+    async def record(self, lane: Lane, facts: Facts) -> dict[str, Recorded]:
+        """Answers after the commit, by message id."""
+        return await self._coalescers[lane].submit(facts)
+
+    async def _commit(self, batch: list[Facts]) -> Sequence[dict[str, Recorded] | Exception]:
+        try:
+            return await self._transact(batch)
+        except ServiceUnavailable as error:
+            return [error] * len(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+        middle = len(batch) // 2
+        return [*await self._commit(batch[:middle]), *await self._commit(batch[middle:])]
+
+    async def _transact(self, batch: list[Facts]) -> list[dict[str, Recorded] | Exception]:
+        with telemetry.histogram("transaction_seconds", transaction="record").time():
+            async with self._pool.transaction() as c:
+                recorded = await self._write(c, batch)
+        self._count(batch)
+        return [
+            {
+                item.message_id: recorded[item.message_id, facts.application_id]
+                for item in facts.items
+                if (item.message_id, facts.application_id) in recorded
+            }
+            for facts in batch
+        ]
+
+    async def _write(self, c: Connection, batch: list[Facts]) -> dict[tuple[str, str], Recorded]:
+        ids = list({item.message_id for facts in batch for item in facts.items})
+        known = {str(row["id"]): row for row in await queries.lock_messages(c, ids)}
+        rows: list[tuple[object, ...]] = []
+        retries: dict[str, tuple[str, str, str, int, str]] = {}
+        for facts in batch:
+            for item in facts.items:
+                message = known.get(item.message_id)
+                if message is None or str(message["application_id"]) != facts.application_id:
+                    self._unknown_ids.inc()
+                    continue
+                rows.append(_event_row(item, message))
+                self._follow_up(item, message, rows, retries)
+        if not rows:
+            return {}
+        await queries.append(c, rows)
+        touched = list({str(row[0]) for row in rows})
+        folded = {str(row["id"]): row for row in await queries.update_projection(c, touched)}
+        await _settle(c, folded, retries)
+        return {(i, str(r["application_id"])): _recorded(r) for i, r in folded.items()}
+
+    def _follow_up(
+        self,
+        item: Outcome,
+        message: asyncpg.Record,
+        rows: list[tuple[object, ...]],
+        retries: dict[str, tuple[str, str, str, int, str]],
+    ) -> None:
+        """What an attempt that may be repeated leads to: a due row, or the end."""
+        if item.retry_class is None or item.attempt != message["attempt"] or message["status"] in FINAL:
+            return
+        delay = next_delay(
+            item.retry_class,
+            item.attempt,
+            message["lane"],
+            retry_after=item.retry_after,
+            spread=self._spread(),
+            scale=self._scale,
+        )
+        if delay is None:
+            end = msgspec.structs.replace(item, kind="failed", key="exhausted", data={"retry_class": item.retry_class})
+            rows.append(_event_row(end, message))
+        elif message["now_ms"] + delay * 1000 > message["deadline_ms"]:
+            data = {"last_reason": item.reason, "deadline_ms": message["deadline_ms"]}
+            end = msgspec.structs.replace(item, kind="expired", key="ttl", reason="expired", data=data)
+            rows.append(_event_row(end, message))
+        else:
+            telemetry.counter("retries_total", **{"class": item.retry_class}).inc()
+            waiting = (item.message_id, str(message["application_id"]), message["lane"])
+            retries[item.message_id] = (*waiting, int(delay * 1000), f"retry:{item.retry_class}")
+
+    def _count(self, batch: list[Facts]) -> None:
+        for facts in batch:
+            for item in facts.items:
+                telemetry.counter("events_appended_total", kind=item.kind).inc()
+                if item.data.get("outcome") == "unknown":
+                    self._unknown_outcomes.inc()
+
+
+async def _settle(
+    c: Connection, folded: dict[str, asyncpg.Record], retries: dict[str, tuple[str, str, str, int, str]]
+) -> None:
+    waiting = [row for i, row in retries.items() if folded[i]["status"] == "errored"]
+    if waiting:
+        await queries.insert_due(c, waiting)
+    final = [i for i, row in folded.items() if row["status"] in FINAL and row["attempt"] > 0]
+    if final:
+        await queries.delete_due(c, final)
+
+
+def _event_row(item: Outcome, message: asyncpg.Record) -> tuple[object, ...]:
+    """Times of another clock are kept within what is possible: after acceptance, not after now."""
+    occurred_at = max(message["created_at_ms"], min(message["now_ms"], item.occurred_at_ms))
+    application_id = str(message["application_id"])
+    return (item.message_id, item.kind, item.attempt, item.key, application_id, occurred_at, item.reason, item.data)
+
+
+def _recorded(row: asyncpg.Record) -> Recorded:
+    return Recorded(row["status"], row["attempt"], row["received_at_ms"], row["converted_at_ms"])

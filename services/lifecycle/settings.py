@@ -1,0 +1,31 @@
+"""Settings of the lifecycle service."""
+
+from typing import Literal
+
+import msgspec
+
+from libs.config import Database, Health, Keys, Nats, Retry
+
+Part = Literal["all", "rpc", "relay", "reconciler", "timekeeper"]
+
+
+class Lifecycle(msgspec.Struct, frozen=True):
+    only: Part = "all"
+    """Run one part apart; `rpc` answers requests and records outcomes without the single-replica parts."""
+    publish_timeout: float = 5.0
+    """Seconds to publish a hand-off after its commit; then the reconciler looks for it."""
+    reconcile_after: float = 8.0
+    """Age in seconds at which a hand-off is looked for: more than `publish_timeout`."""
+    outcome_slots: int = 16
+    """Outcome envelopes of one lane in hand at once."""
+    transactions: int = 2
+    """Acceptance or recording transactions of one lane under way at once."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    database: Database
+    keys: Keys
+    nats: Nats = Nats()
+    health: Health = Health()
+    lifecycle: Lifecycle = Lifecycle()
+    retry: Retry = Retry()

@@ -1,0 +1,76 @@
+"""The timekeeper: the one mechanism for "later" (R9). Takes what is due, hands it off, publishes after the commit."""
+
+import asyncpg
+
+from libs import telemetry
+from libs.message import FINAL
+from libs.pg import Connection, Pool
+
+from . import queries
+from .handoff import Handoff, Publisher, hand_off_again
+
+_PAGE = 500
+
+
+class Timekeeper:
+    def __init__(self, pool: Pool, publisher: Publisher) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        self._waiting = telemetry.gauge("due_waiting")
+
+    async def round(self) -> bool:
+        """Hand off a page of due messages. True when there may be more at once."""
+        await self._publisher.room()
+        async with self._pool.connection() as c:
+            candidates = await queries.due_now(c, _PAGE)
+        if not candidates:
+            return False
+        async with self._pool.transaction() as c:
+            handoffs = await _claim(c, candidates)
+        self._publisher.publish(handoffs)
+        return len(candidates) == _PAGE
+
+    async def housekeeping(self) -> bool:
+        """Partitions ahead, old idempotency keys gone, the length of the queue as a metric."""
+        async with self._pool.connection() as c:
+            await queries.ensure_partitions(c)
+            await queries.delete_old_idempotency_keys(c)
+            self._waiting.set(await queries.count_due(c))
+        return False
+
+
+async def _claim(c: Connection, candidates: list[str]) -> list[Handoff]:
+    messages = {str(row["id"]): row for row in await queries.lock_due_messages(c, candidates)}
+    taken = await queries.take_due(c, list(messages))
+    rows = []
+    for message_id, waited_for in taken.items():
+        row = _event(messages[message_id], waited_for)
+        if row is not None:
+            rows.append(row)
+        telemetry.counter("due_claimed_total", reason=waited_for).inc()
+    if not rows:
+        return []
+    await queries.append(c, rows)
+    await queries.update_projection(c, list(taken))
+    again = [str(row[0]) for row in rows if row[1] == "retried"]
+    return await hand_off_again(c, again, 0)
+
+
+def _event(message: asyncpg.Record, waited_for: str) -> tuple[object, ...] | None:
+    """What becomes of a message whose time has come; None for one that is final already."""
+    if message["status"] in FINAL:
+        return None
+    base = (str(message["id"]), str(message["application_id"]), message["now_ms"])
+    if message["now_ms"] >= message["deadline_ms"]:
+        data = {"deadline_ms": message["deadline_ms"], "waited_for": waited_for}
+        return _row(base, "expired", message["attempt"], "ttl", "expired", data)
+    if message["superseded"]:
+        return _row(base, "superseded", message["attempt"], "", "superseded", {"waited_for": waited_for})
+    return _row(base, "retried", message["attempt"] + 1, "", None, {"waited_for": waited_for})
+
+
+def _row(
+    base: tuple[str, str, int], kind: str, attempt: int, key: str, reason: str | None, data: dict[str, object]
+) -> tuple[object, ...]:
+    message_id, application_id, at = base
+    return (message_id, kind, attempt, key, application_id, at, reason, data)
