@@ -1,6 +1,7 @@
 """Time, injected. The fake lives beside the real one so that both keep one shape."""
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 
@@ -34,3 +35,22 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+class ReferenceClock:
+    """Postgres' clock, followed from a process without a database: ttl and expiry mean the same everywhere (R9)."""
+
+    def __init__(self, clock: Clock, ask: Callable[[], Awaitable[int]]) -> None:
+        self._clock = clock
+        self._ask = ask
+        self._offset_ms = 0.0
+
+    def now_ms(self) -> int:
+        return int(self._clock.time() * 1000 + self._offset_ms)
+
+    async def synchronise(self) -> None:
+        """Asks once; the answer's age is at most half the round trip. Raises what asking raises."""
+        asked_at = self._clock.monotonic()
+        reference = await self._ask()
+        half_trip_ms = (self._clock.monotonic() - asked_at) * 500
+        self._offset_ms = reference + half_trip_ms - self._clock.time() * 1000

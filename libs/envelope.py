@@ -150,8 +150,8 @@ def decode(payload: bytes, kind: type[E_]) -> E_:
     return envelope
 
 
-def pack(items: Sequence[I_], wrap: Callable[[list[I_]], Envelope]) -> Iterator[bytes]:
-    """Encode `items` as few envelopes as the limits allow, in order.
+def pack(items: Sequence[I_], wrap: Callable[[list[I_]], Envelope]) -> Iterator[tuple[list[I_], bytes]]:
+    """Encode `items` as few envelopes as the limits allow, in order: each part and its envelope.
 
     A single item over `MAX_BYTES` still gets an envelope of its own: acceptance bounds what one message can weigh.
     """
@@ -159,10 +159,10 @@ def pack(items: Sequence[I_], wrap: Callable[[list[I_]], Envelope]) -> Iterator[
         yield from _fit(list(items[start : start + MAX_ITEMS]), wrap)
 
 
-def _fit(items: list[I_], wrap: Callable[[list[I_]], Envelope]) -> Iterator[bytes]:
+def _fit(items: list[I_], wrap: Callable[[list[I_]], Envelope]) -> Iterator[tuple[list[I_], bytes]]:
     payload = encode(wrap(items))
     if len(payload) <= MAX_BYTES or len(items) == 1:
-        yield payload
+        yield items, payload
         return
     middle = len(items) // 2
     yield from _fit(items[:middle], wrap)

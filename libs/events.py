@@ -1,6 +1,6 @@
-"""The public contract for subscribers: committed facts on `signal.events.<application_id>`, JSON, without content.
+"""EVENTS, the public contract: committed facts about messages, as JSON batches on `signal.events.<application_id>`.
 
-Unknown fields must be passed over by readers: later releases add some.
+At least once, in log order per message. Unknown fields pass, so that a later release may add some. No content, no token.
 """
 
 from datetime import datetime
@@ -8,44 +8,67 @@ from typing import Annotated, Any
 
 import msgspec
 
-UtcTime = Annotated[datetime, msgspec.Meta(tz=True)]
+KINDS_HEADER = "Kinds"
+"""Header that lists the kinds in a batch, so that a subscriber can pass over a batch without decoding it."""
+
+
+class UndecodableBatch(Exception):
+    """The bytes on the subject are no batch of ours."""
 
 
 class PublishedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One committed fact. (epoch, txid, position) orders the log; a repetition has the same three."""
+    """One fact of the log. (epoch, txid, position) orders all facts; (message_id, kind, attempt, key) identifies one."""
 
     epoch: int
     txid: str
+    """The Postgres transaction that committed it: 64 bits, in decimal, as text because JSON readers lose such numbers."""
     position: int
     message_id: str
     kind: str
+    """An event kind of `libs.message`; a later release may know more."""
     attempt: int
     key: str
-    occurred_at: UtcTime
+    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
     reason: str | None = None
     data: dict[str, Any] = {}
+    """Inputs of the decision behind the fact."""
 
 
 class EventBatch(msgspec.Struct, frozen=True):
-    """Facts of one application in log order. Delivered at least once."""
+    """Facts of one application, in log order."""
 
     application_id: str
     events: list[PublishedEvent]
 
 
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(EventBatch)
+class Rejection(msgspec.Struct, frozen=True):
+    """What the `data` of a `failed` event says where the provider will not take the recipient's address again."""
+
+    disable: int
+    """The subscription status that says why (REF-002), such as -10."""
+    subscription_id: str
+    token_version: int
+    """The address that was rejected: a newer one is not touched."""
+    rejected_at_ms: int | None = None
+    """Unix milliseconds since when the provider knows the address to be dead (APNs' 410 timestamp)."""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(EventBatch).decode
 
 
 def encode_batch(batch: EventBatch) -> bytes:
-    return _encoder.encode(batch)
+    return _encode(batch)
 
 
 def decode_batch(payload: bytes) -> EventBatch:
-    """Raises `msgspec.MsgspecError`."""
-    return _decoder.decode(payload)
+    """Raises `UndecodableBatch`."""
+    try:
+        return _decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UndecodableBatch(str(error)) from None
 
 
 def kinds_header(batch: EventBatch) -> str:
-    """The header `Kinds`: a reader that waits for some kinds need not decode the other batches."""
+    """The value of `KINDS_HEADER`: the kinds in the batch, each once, comma separated."""
     return ",".join(sorted({event.kind for event in batch.events}))

@@ -51,6 +51,10 @@ async def _prepare(connection: Any) -> None:
     )
 
 
+async def _keep_session(_: Any) -> None:
+    """A released connection keeps its settings (the log's epoch), and saves the round trip that resets them."""
+
+
 async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Pool":
     """A pool whose connections fail fast. `prepare` is run on each new connection.
 
@@ -73,6 +77,7 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
                 command_timeout=settings.statement_timeout + 5,
                 timeout=5,
                 init=init,
+                reset=_keep_session,
                 server_settings={
                     "application_name": "automata",
                     "statement_timeout": str(int(settings.statement_timeout * 1000)),

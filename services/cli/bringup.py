@@ -143,13 +143,14 @@ class Installation:
         )
 
     async def _answer(self, request: Request) -> Reply:
+        if request.verb == "down":
+            asyncio.get_running_loop().call_soon(self._leave)
+            return Reply()
         known = True
         if request.verb == "stop":
             known = await self._supervisor.hold(request.name)
         elif request.verb == "start":
             known = await self._supervisor.release(request.name, READY_TIMEOUT)
-        elif request.verb == "down":
-            asyncio.get_running_loop().call_soon(self._leave)
         if not known:
             return Reply(error=f"there is no process called {request.name}")
         return Reply(processes=await self._supervisor.status())

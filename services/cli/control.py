@@ -37,12 +37,15 @@ class ControlServer:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        Path(self._address).unlink(missing_ok=True)
+        self._unlink()
         self._server = await asyncio.start_unix_server(self._serve, self._address, limit=_MAX_LINE)
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
+        self._unlink()
+
+    def _unlink(self) -> None:
         Path(self._address).unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

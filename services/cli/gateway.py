@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -29,7 +29,7 @@ class Gateway:
         self._base = api_url.rstrip("/") + "/api/v1"
         self._key = api_key
 
-    async def __aenter__(self) -> "Gateway":
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(headers={"X-API-Key": self._key}, timeout=_TIMEOUT)
         return self
 

@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
         give_up_root(uid, gid)
     die_with(int(parent), int(death_signal))  # last: the kernel forgets it when the user changes
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ def settings(port: int, memory: int) -> dict[str, str]:
         "autovacuum_analyze_scale_factor": "0.05",
         "autovacuum_vacuum_cost_limit": "2000",
         "idle_in_transaction_session_timeout": "30s",
+        "timezone": "'UTC'",
+        "log_timezone": "'UTC'",
         "log_min_messages": "warning",
         "log_min_error_statement": "panic",
         "log_error_verbosity": "terse",

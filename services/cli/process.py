@@ -54,8 +54,8 @@ class Process:
         self.last_exit: int | None = None
         self.state: State = "starting"
         self._changed = changed
-        self._wanted = True
-        self._stopping = False
+        self._held = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._wake = asyncio.Event()
         self._spawning = asyncio.Lock()
         self._child: asyncio.subprocess.Process | None = None
@@ -64,13 +64,13 @@ class Process:
 
     async def run(self) -> None:
         delay = FIRST_DELAY
-        while not self._stopping:
-            if not self._wanted:
+        while not self._stopping.is_set():
+            if self._held.is_set():
                 await self._pause("held", None)
                 continue
             began = time.monotonic()
             await self._live_once()
-            if self._stopping or not self._wanted:
+            if self._stopping.is_set() or self._held.is_set():
                 continue
             self.restarts += 1
             delay = FIRST_DELAY if time.monotonic() - began >= HEALTHY_AFTER else delay
@@ -80,43 +80,45 @@ class Process:
 
     async def hold(self) -> None:
         """Stop it and keep it down."""
-        self._wanted = False
+        self._held.set()
         await self._terminate()
 
     def release(self) -> None:
         """Let it run again."""
-        self._wanted = True
+        self._held.clear()
         self._wake.set()
 
     async def stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         await self._terminate()
         self._wake.set()
 
     async def _live_once(self) -> None:
         try:
             async with self._spawning:
-                if self._stopping or not self._wanted:
+                if self._stopping.is_set() or self._held.is_set():
                     return
-                await self._spawn()
+                child = self._child = await self._spawn()
         except OSError as error:
+            self.last_exit = None
             self._note(f"cannot be started: {error.strerror}")
             return
-        assert self._child is not None
-        self.last_exit = await self._child.wait()
+        self.pid, self.started_at = child.pid, time.time()
+        self._show("running")
+        self.last_exit = await child.wait()
         # Workers of a killed process would keep its ports; each process leads a group of its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, signal.SIGKILL)
+            os.killpg(child.pid, signal.SIGKILL)
         self._child = self.pid = None
         self._gone.set()
         self._changed(self)
 
-    async def _spawn(self) -> None:
+    async def _spawn(self) -> asyncio.subprocess.Process:
         if self.spec.before_start is not None:
             await self.spec.before_start()
         output = self.log.open()
         try:
-            self._child = await asyncio.create_subprocess_exec(
+            child = await asyncio.create_subprocess_exec(
                 *launched(self.spec.argv, self.spec.account, self.spec.death_signal),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -128,8 +130,7 @@ class Process:
         finally:
             os.close(output)
         self._gone.clear()
-        self.pid, self.started_at = self._child.pid, time.time()
-        self._show("running")
+        return child
 
     async def _terminate(self) -> None:
         async with self._spawning:
@@ -148,7 +149,7 @@ class Process:
         """Wait to be woken, at most `seconds`."""
         self._wake.clear()
         self._show(state)
-        if self._stopping or (state == "held" and self._wanted):
+        if self._stopping.is_set() or (state == "held" and not self._held.is_set()):
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)

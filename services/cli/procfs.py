@@ -31,8 +31,8 @@ def working_in(directory: Path, program: str) -> list[int]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            inside = os.readlink(entry / "cwd") == str(directory)
-            is_program = Path(os.readlink(entry / "exe")).name.split(" ")[0] == program  # or "postgres (deleted)"
+            inside = (entry / "cwd").readlink() == directory
+            is_program = (entry / "exe").readlink().name.split(" ")[0] == program  # or "postgres (deleted)"
             if inside and is_program and start_time(int(entry.name)):
                 found.append(int(entry.name))
     return found

@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from libs import subjects
 from libs.bus import Bus
 from libs.config import Nats
+from libs.events import PublishedEvent, decode_batch
 from services.cli.datadir import DataDir
 from services.cli.failure import Failure
 from services.cli.options import data_dir_option, json_option
@@ -46,23 +46,20 @@ async def _follow(url: str, application: str, as_json: bool) -> None:
         subscription = await bus.client.subscribe(subjects.events(application))
         click.echo("following; Ctrl-C ends it", err=True)
         async for message in subscription.messages:
-            batch = msgspec.json.decode(message.data)
-            for event in batch["events"]:
-                click.echo(line(batch["application_id"], event, as_json))
+            batch = decode_batch(message.data)
+            for event in batch.events:
+                click.echo(as_object(batch.application_id, event) if as_json else as_line(event))
     finally:
         await bus.close()
 
 
-def line(application_id: str, event: dict[str, Any], as_json: bool) -> str:
-    """One event, for people or, as one JSON object, for programs."""
-    if as_json:
-        return msgspec.json.encode({"application_id": application_id, **event}).decode()
-    reason = f"  {event['reason']}" if event.get("reason") else ""
-    return f"{_time(event['occurred_at'])}  {event['message_id']}  {event['kind']:<10} #{event['attempt']}{reason}"
+def as_line(event: PublishedEvent) -> str:
+    """For people."""
+    moment = event.occurred_at.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    reason = f"  {event.reason}" if event.reason else ""
+    return f"{moment}  {event.message_id}  {event.kind:<10} #{event.attempt}{reason}"
 
 
-def _time(moment: str | float) -> str:
-    """RFC 3339, or Unix milliseconds."""
-    if isinstance(moment, str):
-        return moment
-    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
+def as_object(application_id: str, event: PublishedEvent) -> str:
+    """For programs: one JSON object on one line."""
+    return msgspec.json.encode({"application_id": application_id, **msgspec.structs.asdict(event)}).decode()

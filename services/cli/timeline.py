@@ -62,4 +62,4 @@ async def events_of(gateway: Gateway, message_id: str) -> dict[str, Any]:
 
 
 def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)

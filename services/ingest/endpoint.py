@@ -78,7 +78,7 @@ class Endpoint:
         self._budget = budget
         self._meter = Meter(f"{route.method} {route.path}")
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
         started = time.perf_counter()
         request_id = request_id_of(request)
         try:
@@ -156,7 +156,7 @@ class WrongMethod:
     def __init__(self, allowed: list[str]) -> None:
         self._allowed = allowed
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
         error = MethodNotAllowed(allowed=self._allowed)
         return refusal(request, error, request_id_of(request), {hdrs.ALLOW: ", ".join(self._allowed)})
 

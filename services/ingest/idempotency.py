@@ -2,15 +2,12 @@
 
 import hashlib
 import re
-from collections import Counter
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from libs import rpc, telemetry
-from libs.envelope import LANES
+from libs import rpc
 from libs.errors import ValidationFailed
-from services.ingest.acceptance import CHANNELS
 from services.ingest.errors import Reason
 from services.ingest.exchange import Call, Gateway
 
@@ -19,11 +16,6 @@ A = TypeVar("A")
 HEADER = "Idempotency-Key"
 REPLAYED = {"Idempotency-Replayed": "true"}
 
-_ACCEPTED = {
-    (channel, lane): telemetry.counter("messages_accepted_total", channel=channel, lane=lane)
-    for channel in CHANNELS.values()
-    for lane in LANES
-}
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -85,8 +77,6 @@ async def accept(
     reply = await gateway.bus.call("lifecycle", "accept", request, rpc.AcceptReply)
     if reply.replayed is not None:
         return _replayed(reply.replayed, reply.created_at_ms, type(answer))
-    for (channel, lane), count in Counter((each.channel, each.lane) for each in messages).items():
-        _ACCEPTED[channel, lane].inc(count)
     return Settled(answer, reply.created_at_ms, {})
 
 

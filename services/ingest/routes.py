@@ -33,8 +33,8 @@ def application(gateway: Gateway, settings: GatewayHttp, runtime: Runtime) -> we
     for route in ROUTES:
         methods[route.path].append(route.method)
         endpoint = Endpoint(gateway, route, settings, budgets[route.size])
-        app.router.add_route(route.method, PREFIX + route.path, endpoint)
+        app.router.add_route(route.method, PREFIX + route.path, endpoint.answer)
     for path, allowed in methods.items():
-        app.router.add_route(hdrs.METH_ANY, PREFIX + path, WrongMethod(allowed))
+        app.router.add_route(hdrs.METH_ANY, PREFIX + path, WrongMethod(allowed).answer)
     app.router.add_route(hdrs.METH_ANY, "/{path:.*}", no_such_path)
     return app

@@ -1,14 +1,14 @@
 """The log in plain words: a sentence for each event, in English and Korean, so that a timeline answers "why".
 
-A sentence is looked up by kind and reason, then by kind; clauses follow for what the event's data tells.
+A sentence is looked up by kind and reason, or by kind; clauses follow for what the event's data tells.
 """
 
 from typing import Any, NamedTuple
 
+from libs.message import FAILING
 from libs.retry import TABLE, schedule_for
 from libs.rpc import EventView, MessageView
 from services.ingest.errors import Language
-from services.ingest.render import rfc3339
 
 PROVIDERS = {"apns": "APNs", "fcm": "FCM"}
 
@@ -40,83 +40,106 @@ SENTENCES: dict[str, Sentence] = {
 }
 """Total over `libs.message.KINDS`."""
 
-BY_REASON: dict[tuple[str, str], Sentence] = {
+OURS: dict[tuple[str, str], Sentence] = {
     ("failed", "dead_letter"): Sentence(
-        "It defeated its handler repeatedly and was set aside",
-        "처리에 반복해서 실패하여 격리되었습니다",
+        "It defeated its handler repeatedly and was set aside", "처리에 반복해서 실패하여 격리되었습니다"
     ),
-    ("failed", "expired"): Sentence("It expired before it could be sent", "발송 전에 만료되었습니다"),
     ("failed", "receipt_timeout"): Sentence(
         "The app did not confirm it in time", "앱이 제때 수신을 확인하지 않았습니다"
     ),
     ("failed", "subscription_disabled"): Sentence(
-        "Not sent: the subscription was disabled meanwhile", "그사이 구독이 비활성화되어 보내지 않았습니다"
+        "Not sent: the subscription was disabled meanwhile (status {subscription_status})",
+        "그사이 구독이 비활성화되어(상태 {subscription_status}) 보내지 않았습니다",
     ),
-    ("failed", "subscription_not_found"): Sentence(
+    ("failed", "subscription_gone"): Sentence(
         "Not sent: the subscription is gone", "구독이 삭제되어 보내지 않았습니다"
     ),
     ("failed", "content_erased"): Sentence("Not sent: its content was erased", "내용이 삭제되어 보내지 않았습니다"),
     ("failed", "ad_consent_missing"): Sentence(
-        "Not sent: the recipient does not agree to advertising", "수신자가 광고 수신에 동의하지 않아 보내지 않았습니다"
+        "Not sent: the recipient does not agree to advertising",
+        "수신자가 광고 수신에 동의하지 않아 보내지 않았습니다",
+    ),
+    ("failed", "channel_unavailable"): Sentence(
+        "Not sent: no sender serves this type of subscription",
+        "이 구독 유형을 지원하는 발송기가 없어 보내지 않았습니다",
     ),
 }
+"""Failures that no provider caused, by kind and reason."""
 
 UNKNOWN = Sentence(
     "No answer from {provider} ({reason}): the outcome is unknown",
     "{provider}의 응답이 없습니다({reason}): 결과를 알 수 없습니다",
 )
 """The call ended without an answer; the message may have been delivered."""
+EXHAUSTED = Sentence("No attempts are left after {reason}", "{reason} 이후 남은 시도가 없습니다")
+
 ACTIVE = Sentence(
     "the subscription was active (status {subscription_status})",
     "구독이 활성 상태였습니다(상태 {subscription_status})",
 )
-DISABLED = Sentence(
-    "the subscription was set to {subscription_status}", "구독 상태를 {subscription_status}(으)로 변경했습니다"
-)
 AGREED = Sentence("the recipient had agreed to advertising", "수신자가 광고 수신에 동의했습니다")
-ATTEMPT = Sentence(
-    "{retry_class}, attempt {attempt} of {attempts}", "{retry_class}, {attempts}회 중 {attempt}번째 시도"
+DISABLED = Sentence("the subscription was set to {disable}", "구독 상태를 {disable}(으)로 변경했습니다")
+KEPT = Sentence(
+    "the token was registered again since, so the subscription stays",
+    "토큰이 그 후 다시 등록되어 구독은 유지됩니다",
 )
-ATTEMPT_UNLIMITED = Sentence("{retry_class}, attempt {attempt}", "{retry_class}, {attempt}번째 시도")
+ATTEMPT = Sentence(
+    "attempt {attempt} of {attempts} ({retry_class})", "{attempts}회 중 {attempt}번째 시도({retry_class})"
+)
+ATTEMPT_UNLIMITED = Sentence("attempt {attempt} ({retry_class})", "{attempt}번째 시도({retry_class})")
 ACTION = Sentence("{action}", "{action}")
-NEXT = Sentence("It will be tried again at {at}.", "{at}에 다시 시도합니다.")
+AGAIN = Sentence("It will be tried again.", "다시 시도합니다.")
 UNSAID = Sentence("no reason given", "이유 없음")
+
+DECISIVE: dict[str, frozenset[str]] = {
+    "successful": frozenset({"sent"}),
+    "errored": frozenset({"errored"}),
+    "failed": FAILING,
+    "received": frozenset({"received"}),
+    "converted": frozenset({"converted"}),
+    "cancelled": frozenset({"cancelled"}),
+}
+"""Which events give a message its status; any other status comes from the latest event."""
 
 
 def explain_event(event: EventView, message: MessageView, language: Language) -> str:
     """One sentence for one event of `message`."""
     told = _told(event, message, language)
-    sentence = _sentence(event)
+    text = _say(_sentence(event), told, language)
     clauses = [_say(clause, told, language) for clause in _clauses(event, message)]
-    text = _say(sentence, told, language)
     return f"{text}: {'; '.join(clauses)}." if clauses else f"{text}."
 
 
 def explain_message(message: MessageView, language: Language) -> str:
-    """Why the message is where it is: its latest event, and what happens next."""
+    """Why the message is where it is: the latest event that put it there, and whether anything follows."""
     if not message.events:
         return ""
-    latest = max(message.events, key=lambda event: (event.attempt, event.occurred_at_ms))
+    kinds = DECISIVE.get(message.status, frozenset())
+    decisive = [event for event in message.events if event.kind in kinds] or message.events
+    latest = max(decisive, key=lambda event: (event.attempt, event.occurred_at_ms))
     text = explain_event(latest, message, language)
-    if message.next_attempt_at_ms is None:
-        return text
-    return f"{text} {_say(NEXT, {'at': rfc3339(message.next_attempt_at_ms)}, language)}"
+    return text if message.next_attempt_at_ms is None else f"{text} {_say(AGAIN, {}, language)}"
 
 
 def _sentence(event: EventView) -> Sentence:
-    if event.data.get("outcome") == "unknown":
+    if event.kind == "errored" and event.data.get("outcome") == "unknown":
         return UNKNOWN
-    return BY_REASON.get((event.kind, event.reason or "")) or SENTENCES[event.kind]
+    if event.kind == "failed" and event.key == "exhausted":
+        return EXHAUSTED
+    return OURS.get((event.kind, event.reason or ""), SENTENCES.get(event.kind, Sentence(event.kind, event.kind)))
 
 
 def _clauses(event: EventView, message: MessageView) -> list[Sentence]:
     """What the event's data adds to its sentence."""
-    data = event.data
-    clauses: list[Sentence] = []
-    if "subscription_status" in data:
-        clauses.append(ACTIVE if event.kind == "created" else DISABLED)
+    data, clauses = event.data, []
+    if event.kind == "created" and "subscription_status" in data:
+        clauses.append(ACTIVE)
     if event.kind == "created" and message.category == "ad" and data.get("ad_consent"):
         clauses.append(AGREED)
+    if event.kind == "failed" and "disable" in data:
+        clauses.append(DISABLED)
+    if event.kind == "failed" and data.get("address") == "kept":
+        clauses.append(KEPT)
     if event.kind in ("errored", "failed") and data.get("retry_class") in TABLE:
         clauses.append(ATTEMPT if _attempts(event, message) else ATTEMPT_UNLIMITED)
     if event.kind == "converted" and data.get("action"):
@@ -131,8 +154,9 @@ def _attempts(event: EventView, message: MessageView) -> int | None:
 
 def _told(event: EventView, message: MessageView, language: Language) -> dict[str, Any]:
     """The values that sentences and clauses may name."""
+    names = ("subscription_status", "retry_class", "action", "disable")
     return {
-        **{name: event.data.get(name) for name in ("subscription_status", "retry_class", "action")},
+        **{name: event.data.get(name) for name in names},
         "reason": event.reason or _say(UNSAID, {}, language),
         "provider": PROVIDERS.get(message.channel, message.channel),
         "attempt": event.attempt,

@@ -187,7 +187,7 @@ async def lock_messages(c: Connection, ids: list[str]) -> list[Row]:
 
 
 async def append(c: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Rows of (message id, kind, attempt, key, application id, occurred_at ms, reason, data). Returns how many are new."""
+    """Rows of (message id, kind, attempt, key, application id, occurred_at ms, reason, data). Returns how many new."""
     tag = await c.execute(APPEND, *zip(*rows, strict=True))
     return int(tag.rsplit(" ", 1)[1])
 

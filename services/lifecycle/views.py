@@ -79,7 +79,8 @@ def _event(event: asyncpg.Record) -> EventView:
 
 
 def _required(moment: Any) -> int:
-    return int(round(moment.timestamp() * 1000))
+    milliseconds: int = round(moment.timestamp() * 1000)
+    return milliseconds
 
 
 def _ms(moment: Any) -> int | None:

@@ -183,7 +183,7 @@ class Apns:
 def _parse(body: bytes) -> _Payload | None:
     """The parts that matter here; None when the body is no JSON object, or its `aps` is none."""
     try:
-        return _decode(body)
+        return _decode(str(body, "utf-8"))  # msgspec does not look into the text of fields it skips.
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 

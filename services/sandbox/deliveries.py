@@ -11,7 +11,10 @@ from services.sandbox.exchange import Delivery, Headers, Verdict
 
 REFUSED_SHARE = 50
 """One refused request is kept for so many accepted ones, at least 100."""
-SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+UNSHOWN_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "accept", "accept-encoding", "content-length", "host"}
+)
+"""Secrets, and what says nothing about the message."""
 
 
 class Kept(Struct, frozen=True, gc=False):
@@ -57,7 +60,7 @@ class Deliveries:
         self, verdict: Verdict, headers: Headers, body: bytes, at: str, reason: str | None, accepted: bool
     ) -> None:
         """Keep one request. `reason` is None when it was accepted and answered."""
-        shown = {name: value for name, value in headers.items() if name not in SECRET_HEADERS}
+        shown = {name: value for name, value in headers.items() if name not in UNSHOWN_HEADERS}
         delivery = Delivery(
             verdict.provider,
             verdict.token,

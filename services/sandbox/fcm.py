@@ -140,7 +140,7 @@ def _plain(name: str, text: str) -> _Refused:
 
 
 def _violation_reply(violation: Violation) -> Reply:
-    bad_token = violation.field in ("message.token", "message.fid")
+    bad_token = violation.fcm and violation.field in ("message.token", "message.fid")
     details: list[dict[str, Any]] = []
     if violation.fcm:
         details.append({"@type": _FCM_ERROR, "errorCode": "INVALID_ARGUMENT"})

@@ -152,7 +152,7 @@ _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 def parse(body: bytes) -> SendRequest:
     """Decode a body without judging what the fields say. Raises `Violation`."""
     try:
-        return _decode(body)
+        return _decode(str(body, "utf-8"))  # msgspec does not look into the text of raw parts.
     except msgspec.ValidationError as error:
         raise _shape_violation(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -86,7 +86,13 @@ class GranianFront:
             proto.response_bytes(TOO_LARGE.status, TOO_LARGE.headers, TOO_LARGE.body)
             return
         request = Request(
-            scope.method, scope.path, scope.authority or "", headers, body, scope.client, scope.http_version
+            scope.method,
+            scope.path,
+            scope.authority or headers.get("host", ""),
+            headers,
+            body,
+            scope.client,
+            scope.http_version,
         )
         outcome = self._providers.receive(request)
         if (outcome.delay or outcome.fate != "answer") and not await self._misbehave(outcome, scope, proto):

@@ -24,8 +24,8 @@ class Sandbox(Struct, frozen=True):
     """Accepted requests whose text is kept; the oldest go first."""
     max_delivery_bytes: Positive = 64 * 1024**2
     """Bytes of text kept for them."""
-    max_known_ids: Positive = 2_000_000
-    """Message ids remembered, to tell what was accepted twice (16 to 32 bytes each)."""
+    max_known_ids: Positive = 1_300_000
+    """Message ids remembered, to tell what was accepted twice: 14 to 27 bytes each, taken as they come."""
     max_ledger_bytes: Positive = 1024**3
     """Disk the ledger may take, in an unnamed file under `data_dir`."""
     max_streams: Positive = 1000

@@ -6,6 +6,7 @@ a duplicate of one is enough to cut it for real.
 
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -52,13 +53,29 @@ def _plain(peer: str) -> str:
 def _sockets() -> Iterator[socket.socket]:
     """A duplicate of each TCP socket of this process, closed after use."""
     for entry in list(DESCRIPTORS.iterdir()):
-        try:
-            found = socket.socket(fileno=os.dup(int(entry.name)))
-        except OSError:
-            continue  # No socket, or gone meanwhile.
-        with found:
-            if found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM:
+        found = _duplicate(int(entry.name))
+        if found is not None:
+            with found:
                 yield found
+
+
+def _duplicate(descriptor: int) -> socket.socket | None:
+    """A TCP socket of our own on what `descriptor` stands for; None if it is anything else, or gone meanwhile."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        copy = os.dup(descriptor)
+    except OSError:
+        return None
+    try:
+        found = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        return None
+    if found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM:
+        return found
+    found.close()
+    return None
 
 
 def _connections(port: int) -> Iterator[tuple[socket.socket, str]]:

@@ -17,10 +17,13 @@ from pyreqwest.exceptions import ClientClosedError, DetailedPyreqwestError, Requ
 _PROVEN_UNSENT = ("client error (Connect)", "refused stream before processing any application logic")
 """Causes, in the words of hyper and h2, that rule out processing: no connection came about, or REFUSED_STREAM
 (RFC 9113 §8.7). The version of pyreqwest is pinned, and the contract suite provokes each."""
+_ON_CONNECTION = "client error (SendRequest)"
+"""The connection ended. Also named where a PING stayed unanswered, which pyreqwest calls a timeout."""
 
 _CLOSE_PAUSE = 0.2
 """Seconds. A process that ended sooner after closing a client was seen to abort in the Rust runtime, 5 of 40 times."""
 
+_NO_REQUEST = "an address or a header that no request can have"
 _LONGEST_WAIT = 24 * 3600.0
 
 
@@ -93,6 +96,8 @@ class Http2Transport:
             return Response(answer.status, bytes(await answer.bytes()), answer.get_header, self)
         except DetailedPyreqwestError as error:
             raise _classify(error) from None
+        except ValueError:
+            raise ValueError(_NO_REQUEST) from None
 
     async def close(self) -> None:
         await self._client.close()
@@ -124,11 +129,11 @@ def _build(ca_pem: bytes | None, timeout: float) -> Client:
 
 def _classify(error: DetailedPyreqwestError) -> NotSent | UnknownOutcome | ValueError:
     if isinstance(error, ValueError):
-        return ValueError("not a request")
+        return ValueError(_NO_REQUEST)
     causes = [cause["message"] for cause in error.details.get("causes") or ()]
     if any(sign in cause for cause in causes for sign in _PROVEN_UNSENT):
         return NotSent()
-    if isinstance(error, RequestTimeoutError):
+    if isinstance(error, RequestTimeoutError) and _ON_CONNECTION not in causes:
         return UnknownOutcome("timeout", timed_out=True)
     return UnknownOutcome("closed" if isinstance(error, ClientClosedError) else "connection_lost")
 

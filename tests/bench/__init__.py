@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m tests.bench [floors] [batch] [single] [critical] [baseline]`, or `make bench` for all of them."""
+"""Benchmarks: `python -m tests.bench [PART]…`, or `make bench` for all parts."""

@@ -6,7 +6,7 @@ quarter of a general client's. wrk cannot give each message a body of its own.
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -34,7 +34,7 @@ class Connection(asyncio.Protocol):
     async def open(cls, url: str) -> "Connection":
         """Connect to the host and port of `url` (plain http)."""
         parts = urlsplit(url)
-        _, connection = await asyncio.get_running_loop().create_connection(cls, parts.hostname, parts.port)
+        _, connection = await asyncio.get_running_loop().create_connection(cls, parts.hostname or "", parts.port or 80)
         return connection
 
     async def __aenter__(self) -> Self:
@@ -55,8 +55,7 @@ class Connection(asyncio.Protocol):
         return await self._answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

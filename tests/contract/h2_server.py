@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self.last_stream_id = 2**31 - 1
         self.peak = 0
         self.refused = 0
-        self.served = 0
+        self.highest_served = 0
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     def _complete(self, request: Request) -> None:
         self.peak = max(self.peak, len(self.open))
-        self.served += 1
+        self.highest_served = max(self.highest_served, request.stream_id)
         self.server.requests.append(request)
         answer = self.server.handler(request)
         if answer is not None:
@@ -132,6 +132,7 @@ class Connection(asyncio.Protocol):
         """Streams after the last one named are ignored from now on; the others may still be answered."""
         # A raw frame: after its own GOAWAY h2 refuses to answer what is left to drain.
         self.last_stream_id = self.h2.highest_inbound_stream_id if last_stream_id is None else last_stream_id
+        self.open = {stream: request for stream, request in self.open.items() if stream <= self.last_stream_id}
         self._write_frame(7, struct.pack(">II", self.last_stream_id, code))
 
     def limit_streams(self, limit: int) -> None:
@@ -179,10 +180,13 @@ class H2Server:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
         self._server.close()
         for connection in self.connections:
             connection.transport.abort()
-        await asyncio.sleep(0)
+        await self._server.wait_closed()
 
 
 def _certificates(directory: Path) -> ssl.SSLContext:

@@ -183,7 +183,7 @@ def repeated(evidence: Evidence) -> dict[str, int]:
 
 def excess_calls(evidence: Evidence) -> dict[str, int]:
     """Message id to calls beyond 1 + attempts that the log records as errored, where there are any."""
-    errored = Counter(i for i, _ in {(f.message_id, f.attempt) for f in evidence.log if f.kind == "errored"})
+    errored = Counter(fact.message_id for fact in evidence.log if fact.kind == "errored")
     counts = Counter(call.message_id for call in evidence.calls)
     beyond = {i: count - 1 - errored[i] for i, count in counts.items()}
     return {i: count for i, count in beyond.items() if count > 0}
@@ -212,8 +212,7 @@ def _out_of_order(evidence: Evidence) -> Iterator[str]:
 def _folded(facts: list[Fact]) -> Projection:
     """Microseconds stand in for the fold's milliseconds: it only ever compares them."""
     return fold(
-        Event(f.message_id, msgspec.convert(f.kind, Kind), f.attempt, f.key, f.occurred_at_us, f.reason)
-        for f in facts
+        Event(f.message_id, msgspec.convert(f.kind, Kind), f.attempt, f.key, f.occurred_at_us, f.reason) for f in facts
     )
 
 

@@ -1,6 +1,6 @@
 """The three ledgers that the outside checker joins, and what of each it needs. Plain records, no I/O."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,7 +17,6 @@ class Attempt(msgspec.Struct, frozen=True):
 class Request(msgspec.Struct):
     """One request of the client, repeated under the same Idempotency-Key until answered, unless `fragile`."""
 
-    number: int
     path: str
     key: str
     subscriptions: list[str]
@@ -33,14 +32,20 @@ class Request(msgspec.Struct):
     refused: dict[int, str] = {}
     """Item index to error code."""
     replayed: bool = False
-    state: str = "open"
-    """`answered`, `given_up` (fragile, an error came), `unanswered` (repeated in vain), `open`."""
+    state: Literal["open", "answered", "given_up", "unanswered"] = "open"
+    """`given_up`: fragile, and an error came. `unanswered`: repeated in vain."""
+    number: int = 0
 
 
 class Client(msgspec.Struct):
     """The first ledger: what the client was told."""
 
     requests: list[Request] = []
+
+    def note(self, request: Request) -> None:
+        """A request is about to be made for the first time."""
+        request.number = len(self.requests)
+        self.requests.append(request)
 
     def told(self) -> dict[str, Request]:
         """Message id to the request it was accepted in."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 import asyncpg
-import libfaketime
+import libfaketime  # type: ignore[import-untyped]  # ships no annotations
 import msgspec
 import psutil
 from prometheus_client.parser import text_string_to_metric_families

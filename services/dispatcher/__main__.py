@@ -1,0 +1,28 @@
+"""The dispatcher: who is to get it, may they, and through which sender."""
+
+from libs.bus import Bus
+from libs.envelope import LANES
+from libs.reference_time import follow, reference_clock
+from libs.seal import KeyRing
+from libs.service import Runtime, main
+
+from .dispatch import Dispatch
+from .settings import Settings
+
+
+async def start(settings: Settings, runtime: Runtime) -> None:
+    own = settings.dispatcher
+    ring = KeyRing.load(settings.keys.ring_file)
+    bus = await Bus.connect(settings.nats, "dispatcher")
+    runtime.on_stop(bus.close)
+    runtime.readiness("nats", bus.is_ready)
+    await bus.ensure_streams()
+    clock = reference_clock(bus, runtime.clock)
+    runtime.spawn(follow(clock), "clock")
+    for lane in LANES:
+        dispatch = Dispatch(bus, ring, clock, lane, own.region, own.slots)
+        runtime.serve(dispatch.consumer, f"dispatch_{lane}")
+
+
+if __name__ == "__main__":
+    main("dispatcher", Settings, start)

@@ -1,0 +1,143 @@
+"""One envelope from acceptance to its senders: resolve, decide, open, route, publish (DISPATCH -> SEND)."""
+
+from collections import defaultdict
+
+import msgspec
+
+from libs import telemetry
+from libs.bus import Bus
+from libs.clock import ReferenceClock
+from libs.consume import Consumer, Held
+from libs.envelope import (
+    Accepted,
+    Content,
+    Delivery,
+    DispatchEnvelope,
+    Lane,
+    Outcome,
+    OutcomeEnvelope,
+    SendEnvelope,
+    pack,
+)
+from libs.rpc import Recipient, Resolve, Resolved
+from libs.seal import KeyRing, SealError, associated, key_id_of
+from libs.subjects import dispatch, outcome, send, stream_of
+
+from .decide import CHANNELS, Refusal, decide, refused
+
+DURABLE = "dispatcher"
+_decode_content = msgspec.msgpack.Decoder(Content).decode
+_log = telemetry.logger("dispatch")
+
+
+class Dispatch:
+    def __init__(self, bus: Bus, ring: KeyRing, clock: ReferenceClock, lane: Lane, region: str, slots: int) -> None:
+        self._bus = bus
+        self._ring = ring
+        self._clock = clock
+        self._region = region
+        self.consumer: Consumer[DispatchEnvelope] = Consumer(
+            bus,
+            DispatchEnvelope,
+            stream=stream_of("DISPATCH", lane),
+            durable=DURABLE,
+            subject=dispatch(lane),
+            slots=slots,
+            handle=self.handle,
+            bury=self.bury,
+        )
+
+    async def handle(self, envelope: DispatchEnvelope, held: Held) -> None:
+        found = await self._resolve(envelope)
+        routed, refusals = self._route(envelope, found)
+        await self._publish_outcomes(envelope, refusals)
+        for channel, deliveries in routed.items():
+            await self._publish_deliveries(envelope, channel, deliveries, marked=envelope.marked or held.suspect)
+
+    async def bury(self, envelope: DispatchEnvelope, held: Held) -> None:
+        (item,) = envelope.items
+        data = {"stream": held.stream, "deliveries": held.deliveries}
+        dead = refused(item, Refusal("failed", "dead_letter", data), self._clock.now_ms())
+        await self._publish_outcomes(envelope, [dead])
+
+    async def _resolve(self, envelope: DispatchEnvelope) -> Resolved:
+        request = Resolve(
+            envelope.application_id,
+            list({item.subscription_id for item in envelope.items}),
+            list({key_id_of(item.sealed) for item in envelope.items}),
+        )
+        return await self._bus.call("subscription", "resolve", request, Resolved)
+
+    def _route(self, envelope: DispatchEnvelope, found: Resolved) -> tuple[dict[str, list[Delivery]], list[Outcome]]:
+        recipients = {recipient.subscription_id: recipient for recipient in found.recipients}
+        routed: dict[str, list[Delivery]] = defaultdict(list)
+        refusals: list[Outcome] = []
+        now_ms = self._clock.now_ms()
+        for item in envelope.items:
+            recipient = recipients.get(item.subscription_id)
+            refusal = decide(item, recipient, now_ms)
+            if refusal is None and recipient is not None:
+                try:
+                    delivery = self._deliver_to(envelope.application_id, item, recipient, found.keys)
+                except SealError:
+                    refusal = Refusal("failed", "content_erased", {"subscription_id": item.subscription_id})
+                else:
+                    routed[CHANNELS[recipient.type]].append(delivery)
+            if refusal is not None:
+                refusals.append(refused(item, refusal, now_ms))
+        return routed, refusals
+
+    def _deliver_to(
+        self, application_id: str, item: Accepted, recipient: Recipient, keys: dict[bytes, bytes]
+    ) -> Delivery:
+        content = self._open(keys, item.sealed, associated(application_id, "message_events.sealed", item.message_id))
+        bound_to = associated(application_id, "subscriptions.sealed_token", recipient.subscription_id)
+        token = self._open(keys, recipient.sealed_token, bound_to)
+        return Delivery(
+            message_id=item.message_id,
+            subscription_id=item.subscription_id,
+            attempt=item.attempt,
+            token=token.decode(),
+            token_version=recipient.token_version,
+            registered_at_ms=recipient.registered_at_ms,
+            test=recipient.test,
+            deadline_ms=item.deadline_ms,
+            content=_decode_content(content),
+            token_kind=recipient.token_kind,
+        )
+
+    def _open(self, keys: dict[bytes, bytes], sealed: bytes, bound_to: bytes) -> bytes:
+        key_id = key_id_of(sealed)
+        if key_id not in keys:
+            raise SealError("the data key was destroyed")
+        return self._ring.unwrap(key_id, keys[key_id]).open(sealed, bound_to)
+
+    async def _publish_deliveries(
+        self, envelope: DispatchEnvelope, channel: str, deliveries: list[Delivery], marked: bool
+    ) -> None:
+        subject = send(envelope.lane, channel, self._region)
+
+        def wrap(items: list[Delivery]) -> SendEnvelope:
+            return SendEnvelope(
+                envelope.handoff_id, envelope.application_id, envelope.lane, channel, self._region, items, marked
+            )
+
+        for part, payload in pack(deliveries, wrap):
+            await self._bus.publish(subject, payload, msg_id=_part_id(envelope.handoff_id, part))
+
+    async def _publish_outcomes(self, envelope: DispatchEnvelope, outcomes: list[Outcome]) -> None:
+        if not outcomes:
+            return
+        subject = outcome(envelope.lane, "dispatch", self._region)
+
+        def wrap(items: list[Outcome]) -> OutcomeEnvelope:
+            return OutcomeEnvelope(envelope.application_id, envelope.lane, items)
+
+        for part, payload in pack(outcomes, wrap):
+            msg_id = f"refused:{envelope.handoff_id}:{part[0].message_id}:{len(part)}"
+            await self._bus.publish(subject, payload, msg_id=msg_id)
+
+
+def _part_id(handoff_id: str, members: list[Delivery]) -> str:
+    """The same part of the same hand-off, dispatched again, is dropped by the stream."""
+    return f"{handoff_id}:{members[0].message_id}:{members[-1].message_id}:{len(members)}"

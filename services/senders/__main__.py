@@ -1,0 +1,46 @@
+"""One sender process: one channel, one region. Needs only NATS."""
+
+from libs.bus import Bus
+from libs.envelope import LANES
+from libs.reference_time import follow, reference_clock
+from libs.service import Runtime, main
+
+from .apns import ApnsSender
+from .breaker import Breakers
+from .contract import Sender
+from .credential_cache import CredentialCache
+from .deliver import Pipeline
+from .fcm import FcmSender
+from .settings import Settings
+
+
+def make_sender(settings: Settings, runtime: Runtime) -> Sender:
+    if settings.sender.channel == "apns":
+        apns = settings.apns
+        return ApnsSender(
+            apns.production_url, apns.development_url, apns.ca_file, apns.connections, apns.timeout, runtime.clock
+        )
+    fcm = settings.fcm
+    return FcmSender(fcm.base_url, fcm.ca_file, fcm.connections, fcm.timeout, runtime.clock)
+
+
+async def start(settings: Settings, runtime: Runtime) -> None:
+    own = settings.sender
+    sender = make_sender(settings, runtime)
+    runtime.on_stop(sender.close)
+    bus = await Bus.connect(settings.nats, f"sender-{own.channel}-{own.region}")
+    runtime.on_stop(bus.close)
+    runtime.readiness("nats", bus.is_ready)
+    await bus.ensure_streams()
+    reference = reference_clock(bus, runtime.clock)
+    runtime.spawn(follow(reference), "clock")
+    credentials = CredentialCache(bus, own.channel, runtime.clock)
+    breakers = Breakers(own.channel, runtime.clock, own.breaker_seconds)
+    for lane in LANES:
+        pipeline = Pipeline(bus, sender, credentials, breakers, runtime.clock, reference, lane, own)
+        runtime.spawn(pipeline.reporter.run(), f"report_{lane}")
+        runtime.serve(pipeline.consumer, f"deliver_{lane}")
+
+
+if __name__ == "__main__":
+    main("sender", Settings, start)

@@ -1,0 +1,198 @@
+"""The pipeline that all channels share: one envelope of SEND becomes provider calls and outcomes."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from libs import telemetry
+from libs.bus import Bus
+from libs.clock import Clock, ReferenceClock
+from libs.consume import Abandoned, Consumer, Held
+from libs.envelope import Delivery, Lane, Outcome, SendEnvelope
+from libs.rpc import Credential, Known, KnownOutcomes
+from libs.subjects import send, stream_of
+
+from .breaker import Breakers
+from .contract import Result, Sender, TryLater
+from .credential_cache import CredentialCache
+from .judge import Judge
+from .report import Reporter
+from .settings import Sender as SenderSettings
+
+_KNOWN_TIMEOUT = 10.0
+
+
+class Work(msgspec.Struct, eq=False):
+    """One envelope under way."""
+
+    envelope: SendEnvelope
+    held: Held
+    credential: Credential | None
+    unreported: int
+    done: asyncio.Event
+    abandoned: bool = False
+
+
+class Pipeline:
+    """One lane of one channel: its own consumer, callers and budget (R10)."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        sender: Sender,
+        credentials: CredentialCache,
+        breakers: Breakers,
+        clock: Clock,
+        reference: ReferenceClock,
+        lane: Lane,
+        settings: SenderSettings,
+    ) -> None:
+        self._bus = bus
+        self._sender = sender
+        self._credentials = credentials
+        self._breakers = breakers
+        self._clock = clock
+        self._reference = reference
+        self._calls = asyncio.Semaphore(settings.concurrency)
+        self._unreported = asyncio.Semaphore(settings.concurrency + settings.outcome_batch)
+        self._in_progress: set[tuple[str, int]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._call_ids = _call_ids()
+        self._judge = Judge(sender.channel, settings.region, reference)
+        self.reporter = Reporter(
+            bus, lane, sender.channel, settings.region, settings.outcome_batch, settings.outcome_wait
+        )
+        self._duration = telemetry.histogram("delivery_duration_seconds", channel=sender.channel)
+        self.consumer: Consumer[SendEnvelope] = Consumer(
+            bus,
+            SendEnvelope,
+            stream=stream_of("SEND", lane),
+            durable=f"{sender.channel}_{settings.region}",
+            subject=send(lane, sender.channel, settings.region),
+            slots=settings.slots,
+            handle=self.handle,
+            bury=self.bury,
+        )
+
+    async def handle(self, envelope: SendEnvelope, held: Held) -> None:
+        pending = self._claim(envelope.items)
+        try:
+            pending = await self._unsettled(envelope, held, pending)
+            credential = await self._credentials.get(envelope.application_id)
+            work = Work(envelope, held, credential, len(pending), asyncio.Event())
+            await self._deliver_all(work, pending)
+        finally:
+            self._in_progress.difference_update((item.message_id, item.attempt) for item in pending)
+        if work.abandoned:
+            raise Abandoned
+
+    async def bury(self, envelope: SendEnvelope, held: Held) -> None:
+        (item,) = envelope.items
+        data = {"stream": held.stream, "deliveries": held.deliveries, "outcome": "unknown"}
+        await self._report_and_wait(envelope, [self._judge.dead_letter(item, data)])
+
+    def _claim(self, items: list[Delivery]) -> list[Delivery]:
+        """A copy of an envelope that this process already works on is left to the work that is under way."""
+        claimed = []
+        for item in items:
+            if (item.message_id, item.attempt) not in self._in_progress:
+                self._in_progress.add((item.message_id, item.attempt))
+                claimed.append(item)
+        return claimed
+
+    async def _unsettled(self, envelope: SendEnvelope, held: Held, items: list[Delivery]) -> list[Delivery]:
+        """Where somebody may have worked on it before, lifecycle says what needs no call any more (R7)."""
+        if not items or not (envelope.marked or held.suspect):
+            return items
+        question = KnownOutcomes(envelope.lane, {item.message_id: item.attempt for item in items})
+        known = await self._bus.call("lifecycle", "known_outcomes", question, Known, timeout=_KNOWN_TIMEOUT)
+        settled = set(known.settled)
+        self._in_progress.difference_update((i.message_id, i.attempt) for i in items if i.message_id in settled)
+        left = [item for item in items if item.message_id not in settled]
+        if held.deliveries > 1 and left:
+            await self._report_lost(envelope, held, left)
+        return left
+
+    async def _report_lost(self, envelope: SendEnvelope, held: Held, items: Iterable[Delivery]) -> None:
+        """The holder before us was lost, perhaps in the middle of these calls: that is a fact (outcome unknown)."""
+        key = f"lost:{held.sequence}:{held.deliveries}"
+        await self._report_and_wait(envelope, [self._judge.lost(item, key) for item in items])
+
+    async def _report_and_wait(self, envelope: SendEnvelope, outcomes: list[Outcome]) -> None:
+        stored = asyncio.Event()
+        left = itertools.count(len(outcomes) - 1, -1)
+
+        def reported() -> None:
+            if next(left) == 0:
+                stored.set()
+
+        for item in outcomes:
+            self.reporter.add(envelope.application_id, item, reported)
+        await stored.wait()
+
+    async def _deliver_all(self, work: Work, items: list[Delivery]) -> None:
+        """Calls go out as fast as the lane's budget lets them; returns when every outcome is stored."""
+        if not items:
+            return
+        for index, item in enumerate(items):
+            await self._unreported.acquire()
+            await self._calls.acquire()
+            if not work.held.is_mine():
+                self._calls.release()
+                self._unreported.release()
+                work.abandoned = True
+                self._reported_without_call(work, len(items) - index)
+                break
+            self.reporter.calls_under_way += 1
+            task = asyncio.create_task(self._deliver(work, item))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        await work.done.wait()
+
+    async def _deliver(self, work: Work, item: Delivery) -> None:
+        started = self._clock.monotonic()
+        try:
+            result = await self._call(work, item)
+        except Exception as error:
+            telemetry.logger("deliver").error("sender_raised", exc_info=error)
+            result = TryLater("sender_error", "network", unknown=True)
+        duration = self._clock.monotonic() - started
+        self._duration.observe(duration)
+        self._calls.release()
+        self.reporter.calls_under_way -= 1
+
+        def reported() -> None:
+            self._unreported.release()
+            self._reported_without_call(work, 1)
+
+        application_id = work.envelope.application_id
+        if isinstance(result, TryLater) and result.retry_class == "credentials" and "breaker" not in result.data:
+            self._breakers.trip(application_id, result.reason)
+        outcome = self._judge.outcome(item, next(self._call_ids), result, int(duration * 1000))
+        self.reporter.add(application_id, outcome, reported)
+
+    def _reported_without_call(self, work: Work, count: int) -> None:
+        work.unreported -= count
+        if work.unreported == 0:
+            work.done.set()
+
+    async def _call(self, work: Work, item: Delivery) -> Result | None:
+        """None: past its deadline, so nobody is called."""
+        application_id = work.envelope.application_id
+        if self._reference.now_ms() >= item.deadline_ms:
+            return None
+        paused = self._breakers.reason(application_id)
+        if paused is not None:
+            return TryLater(paused, "credentials", data={"breaker": "open"})
+        if work.credential is None:
+            return TryLater("credential_missing", "credentials")
+        return await self._sender.send(item, work.credential, application_id)
+
+
+def _call_ids() -> Iterator[str]:
+    """Names of provider calls, unlike those of any other process."""
+    boot = os.urandom(5).hex()
+    return (f"{boot}{number:x}" for number in itertools.count())

@@ -1,0 +1,47 @@
+"""Settings of one sender process: one channel, one region."""
+
+from typing import Literal
+
+import msgspec
+
+from libs.config import Health, Nats
+
+
+class Sender(msgspec.Struct, frozen=True):
+    channel: Literal["apns", "fcm"]
+    region: str = "local"
+    slots: int = 16
+    """Envelopes of one lane in hand at once."""
+    concurrency: int = 100
+    """Provider calls of one lane under way at once."""
+    outcome_batch: int = 100
+    """Outcomes of one lane published together: with `concurrency` the bound of what a crash can repeat."""
+    outcome_wait: float = 0.02
+    """Seconds that an outcome waits for company while calls are under way."""
+    breaker_seconds: float = 30.0
+    """Pause for an application whose credentials the provider refused."""
+
+
+class Apns(msgspec.Struct, frozen=True):
+    production_url: str = "https://api.push.apple.com"
+    development_url: str = "https://api.sandbox.push.apple.com"
+    ca_file: str | None = None
+    """PEM of the authority to trust instead of the system's; for the sandbox."""
+    connections: int = 2
+    timeout: float = 10.0
+    """Seconds for one call."""
+
+
+class Fcm(msgspec.Struct, frozen=True):
+    base_url: str = "https://fcm.googleapis.com"
+    ca_file: str | None = None
+    connections: int = 2
+    timeout: float = 10.0
+
+
+class Settings(msgspec.Struct, frozen=True):
+    sender: Sender
+    nats: Nats = Nats()
+    health: Health = Health()
+    apns: Apns = Apns()
+    fcm: Fcm = Fcm()

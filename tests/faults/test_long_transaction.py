@@ -1,0 +1,49 @@
+"""A write transaction left open in another database holds back the tail of the log: late, not lost (R13)."""
+
+import time
+
+import pytest
+
+from tests.faults.story import Story, hold, writing_connection
+from tests.faults.system import until
+
+pytestmark = pytest.mark.faults
+
+HELD_SECONDS = 20.0
+LAG_SECONDS = 5.0
+NEVER_END = """
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+CREATE TABLE held_open (n integer);
+"""
+
+
+async def test_the_tail_waits_and_skips_nothing(story: Story) -> None:
+    dsn = story.system.runtime.postgres_dsn
+    async with writing_connection(dsn) as ours:
+        await ours.execute("CREATE DATABASE elsewhere")
+    async with writing_connection(_database(dsn, "elsewhere")) as writer:
+        await writer.execute(NEVER_END)
+        held_from = time.monotonic()
+        async with writer.transaction():
+            await writer.execute("INSERT INTO held_open VALUES (1)")
+            async with story.flow():
+                await until(lambda: lag_above(story, LAG_SECONDS), "the relay's lag is seen", HELD_SECONDS + 10)
+            await hold(HELD_SECONDS - (time.monotonic() - held_from))
+            story.notes["relay_lag_seconds"] = await lag(story)
+    report = await story.check("long-transaction")
+    assert report.repeats == 0
+
+
+async def lag(story: Story) -> float:
+    return await story.system.metric("lifecycle", "automata_relay_lag_seconds")
+
+
+async def lag_above(story: Story, seconds: float) -> bool:
+    return await lag(story) > seconds
+
+
+def _database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    address, _, query = dsn.partition("?")
+    return address.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
