@@ -15,7 +15,7 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """True for any UUID in its canonical form, whatever its version."""
-    return _UUID.match(text) is not None
+    return _UUID.fullmatch(text) is not None
 
 
 def time_of(identifier: str) -> float:

@@ -18,6 +18,7 @@ from services.cli.vault import Demo
 
 READY_TIMEOUT = 120.0
 _LEFTOVER_GRACE = 15.0
+_RECORD_AGAIN = 5.0
 
 
 class Installation:
@@ -64,7 +65,7 @@ class Installation:
         await asyncio.to_thread(self._clear_leftovers)
         self._stack = stack = Stack(self.data, self._options)
         self._reporter.begin("prepare")
-        await asyncio.to_thread(stack.prepare_servers)
+        await asyncio.to_thread(stack.prepare)
         self._reporter.done("prepare")
         await self._control.start()
         await self._start_servers(stack)
@@ -119,7 +120,15 @@ class Installation:
         postgres.clear_orphans(self.data.postgres)
 
     def _record(self) -> None:
-        """Write down what runs: pids with their start times at once, runtime.json once everything is there."""
+        """Write down what runs; on a full disk later, because supervising goes on without it."""
+        try:
+            self._write_down()
+        except OSError as error:
+            self._reporter.note(f"{self.data.runtime_file} cannot be written: {error.strerror}")
+            asyncio.get_running_loop().call_later(_RECORD_AGAIN, self._record)
+
+    def _write_down(self) -> None:
+        """Pids with their start times at once, runtime.json once everything is there."""
         pids = [pid for group in self._supervisor.pids().values() for pid in group]
         started = {pid: procfs.start_time(pid) for pid in pids}
         datadir.write(self.data.pids_file, {pid: ticks for pid, ticks in started.items() if ticks}, durable=False)

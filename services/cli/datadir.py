@@ -126,15 +126,19 @@ def write(path: Path, content: object, *, durable: bool = True) -> None:
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace a file at once; mode 0600. `durable`: it outlives a power failure."""
+    """Replace a file at once; mode 0600. `durable`: it outlives a power failure. Raises `OSError`."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink()
+        raise
 
 
 def read(path: Path, kind: type[T]) -> T | None:

@@ -21,15 +21,21 @@ class LogFile:
         return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def rotate(self) -> None:
-        """Copy and truncate when too large: the process keeps its descriptor, which appends."""
+        """Copy and truncate when too large: the process keeps its descriptor, which appends.
+
+        Where there is no room for the copy, the bound matters more than the text.
+        """
         try:
             if self.path.stat().st_size <= self._max_bytes:
                 return
         except FileNotFoundError:
             return
         older = self.path.with_name(self.path.name + ".1")
-        shutil.copy(self.path, older)
-        older.chmod(0o600)
+        try:
+            shutil.copy(self.path, older)
+            older.chmod(0o600)
+        except OSError:
+            older.unlink(missing_ok=True)
         os.truncate(self.path, 0)
 
     def tail(self, lines: int) -> str:

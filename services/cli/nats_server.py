@@ -44,7 +44,9 @@ def stream_bytes(directory: Path) -> int:
     return store_bytes(directory) // STREAMS
 
 
-def prepare(data: DataDir, port: int, monitor: int, secrets: Passwords) -> None:
+def configure(data: DataDir, port: int, monitor: int, secrets: Passwords) -> None:
+    """Write the configuration; at every start, so that nothing but the store is lost with the directory."""
+    data.nats.mkdir(mode=0o700, exist_ok=True)
     text = _CONFIGURATION.format(
         port=port,
         monitor=monitor,
@@ -57,7 +59,10 @@ def prepare(data: DataDir, port: int, monitor: int, secrets: Passwords) -> None:
     write_bytes(data.nats / "nats.conf", text.encode())
 
 
-def spec(data: DataDir, monitor: int) -> Spec:
+def spec(data: DataDir, port: int, monitor: int, secrets: Passwords) -> Spec:
+    async def prepare() -> None:
+        configure(data, port, monitor, secrets)
+
     async def ready() -> bool:
         return await answers_ok(f"http://127.0.0.1:{monitor}/healthz?js-enabled-only=true")
 
@@ -65,8 +70,9 @@ def spec(data: DataDir, monitor: int) -> Spec:
         name="nats",
         argv=(str(nats_server()), "-c", str(data.nats / "nats.conf")),
         env=dict(os.environ),
-        cwd=data.nats,
+        cwd=data.path,
         ready=ready,
         stop_signals=((signal.SIGTERM, 10.0),),
         death_signal=signal.SIGTERM,
+        before_start=prepare,
     )

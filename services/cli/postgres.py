@@ -67,8 +67,7 @@ def prepare(data: DataDir, port: int, password: str) -> None:
     account = postgres_account(data.postgres)
     if not (data.postgres / "PG_VERSION").exists():
         _create(data, password, account)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    lines = [f"{name} = {value}" for name, value in settings(port, memory).items()]
+    lines = [f"{name} = {value}" for name, value in settings(port, _memory()).items()]
     if _has_lz4():
         lines.append("wal_compression = lz4")
     _place(data.postgres / "postgresql.conf", "\n".join(lines) + "\n", account)
@@ -157,6 +156,15 @@ def _place(path: Path, content: str, account: Account | None) -> None:
     write_bytes(path, content.encode())
     if account is not None:
         os.chown(path, account.uid, account.gid)
+
+
+def _memory() -> int:
+    """Bytes of this machine, or of the container it is confined to (cgroup v2)."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return physical
 
 
 def _has_lz4() -> bool:

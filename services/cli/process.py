@@ -159,9 +159,12 @@ class Process:
         self._changed(self)
 
     def _note(self, text: str) -> None:
-        output = self.log.open()
-        os.write(output, f"automata: {self.spec.name} {text}\n".encode())
-        os.close(output)
+        with contextlib.suppress(OSError):  # a full disk must not end the attempts
+            output = self.log.open()
+            try:
+                os.write(output, f"automata: {self.spec.name} {text}\n".encode())
+            finally:
+                os.close(output)
 
 
 def launched(argv: Sequence[str], account: Account | None, death_signal: signal.Signals) -> list[str]:

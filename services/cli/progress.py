@@ -1,5 +1,6 @@
 """What a start shows: on a terminal, as lines in a pipe, or as JSON to the parent of a detached supervisor."""
 
+import contextlib
 import os
 import time
 from typing import Protocol
@@ -56,7 +57,9 @@ class Terminal:
             self._console.print(f"✓ {step} ({seconds:.1f} s)", markup=False, highlight=False)
 
     def note(self, text: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False, highlight=False)
+        # Neither a terminal that went away nor a closed pipe (rich: SystemExit) may end the supervisor.
+        with contextlib.suppress(OSError, SystemExit):
+            self._console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False, highlight=False)
 
     def ready(self) -> None:
         if self._live:

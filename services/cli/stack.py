@@ -55,14 +55,13 @@ class Stack:
         self._nats_url_file = vault.secret_file(data, "nats_url", self.nats_url)
         self._ring_file = self._key_ring()
 
-    def prepare_servers(self) -> None:
-        """Create the cluster at the first start, and write the configuration of both servers. Raises `Failure`."""
+    def prepare(self) -> None:
+        """Create the database cluster at the first start. Raises `Failure`."""
         postgres.prepare(self.data, self.ports["postgres"], self.passwords.postgres)
-        nats_server.prepare(self.data, self.ports["nats"], self.ports["nats-monitor"], self.passwords)
 
     def servers(self) -> list[list[Spec]]:
         """Postgres, then NATS and the sandbox."""
-        nats = nats_server.spec(self.data, self.ports["nats-monitor"])
+        nats = nats_server.spec(self.data, self.ports["nats"], self.ports["nats-monitor"], self.passwords)
         return [
             [self._overridden(postgres.spec(self.data, self.ports["postgres"]))],
             [self._overridden(nats), self._sandbox()],

@@ -73,7 +73,9 @@ class ProviderTokens:
             key = self._tenants.apns_key(str(team_id), str(key_id))
             if key is None and self._tenants.refresh():
                 key = self._tenants.apns_key(str(team_id), str(key_id))
-            claims = jwt.decode(token, key or "", algorithms=["ES256"], options={"verify_iat": False})
+            if key is None:
+                return "InvalidProviderToken"
+            claims = jwt.decode(token, key, algorithms=["ES256"], options={"verify_iat": False})
             issued_at = claims["iat"]
         except (jwt.PyJWTError, KeyError):
             return "InvalidProviderToken"

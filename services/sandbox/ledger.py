@@ -69,7 +69,8 @@ class Entry(Struct, gc=False):
     """One line of `GET /v1/ledger`. `at` is RFC 3339, UTC; `reason` says why it was not accepted."""
 
     provider: Provider
-    message_id: str | None
+    message_id: str
+    """Empty where the request named none."""
     token: str
     collapse: str | None
     accepted: bool
@@ -85,10 +86,14 @@ class Ledger:
         self._max_known_ids = max_known_ids
         self._max_bytes = max_bytes
         self._encode = msgspec.json.Encoder().encode
-        self.reset()
+        self._open()
 
     def reset(self) -> None:
         """Forget everything."""
+        self._file.close()
+        self._open()
+
+    def _open(self) -> None:
         self.tallies: dict[Provider, Tally] = {"apns": Tally(), "fcm": Tally(), "oauth": Tally()}
         self.untracked = 0
         """Acceptances whose id could not be remembered: the table was full."""
@@ -113,9 +118,8 @@ class Ledger:
             key = reason if reason in tally.rejected or len(tally.rejected) < MAX_REASONS else "other"
             tally.rejected[key] = tally.rejected.get(key, 0) + 1
         if verdict.provider != "oauth":
-            self._write(
-                Entry(verdict.provider, verdict.message_id, verdict.token, verdict.collapse, accepted, at, reason)
-            )
+            name = verdict.message_id or ""
+            self._write(Entry(verdict.provider, name, verdict.token, verdict.collapse, accepted, at, reason))
 
     def _count_repeat(self, tally: Tally, verdict: Verdict) -> None:
         if verdict.message_id is None:

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import structlog
 from granian.constants import HTTPModes, Interfaces, SSLProtocols, TaskImpl
 from granian.http import HTTP2Settings
 from granian.server.embed import Server
@@ -14,8 +15,12 @@ from services.sandbox.exchange import Outcome, Reply, Request
 from services.sandbox.providers import MAX_BODY, Providers
 from services.sandbox.settings import Sandbox
 
+log = structlog.get_logger()
+
 START_TIMEOUT = 20.0
 MAX_CONNECTIONS = 4096
+MAX_DISCARDED = 64 * MAX_BODY
+"""Bytes of an oversized body that are read and dropped: some clients take no answer before they have sent it all."""
 TOO_LARGE = Reply(413, [("content-type", "application/json")], b'{"reason":"PayloadTooLarge"}')
 
 
@@ -94,7 +99,11 @@ class GranianFront:
             scope.client,
             scope.http_version,
         )
-        outcome = self._providers.receive(request)
+        try:
+            outcome = self._providers.receive(request)
+        except Exception:
+            log.exception("request_failed")
+            raise  # The server answers 500.
         if (outcome.delay or outcome.fate != "answer") and not await self._misbehave(outcome, scope, proto):
             return
         reply = outcome.reply
@@ -118,11 +127,14 @@ class GranianFront:
 
 async def _read(length: str | None, proto: Any) -> bytes | None:
     """The body; None when it is longer than anybody's limit."""
-    if length is not None and length.isdigit():
-        return await proto() if int(length) <= MAX_BODY else None
-    body = bytearray()
+    if length is not None and length.isdigit() and int(length) <= MAX_BODY:
+        whole: bytes = await proto()
+        return whole
+    body, size = bytearray(), 0
     async for chunk in proto:
-        body += chunk
-        if len(body) > MAX_BODY:
-            return None
-    return bytes(body)
+        size += len(chunk)
+        if size <= MAX_BODY:
+            body += chunk
+        elif size > MAX_DISCARDED:
+            break
+    return bytes(body) if size <= MAX_BODY else None

@@ -99,6 +99,7 @@ async def _start(job: Job, directory: Path) -> asyncio.subprocess.Process:
     trust = {"SSL_CERT_FILE": job.provider.ca_file, "REQUESTS_CA_BUNDLE": job.provider.ca_file}
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-Wignore::DeprecationWarning",  # firebase-admin 7.7 prints one for each message sent to a token
         "-m",
         "tests.bench.baseline_worker",
         str(path),

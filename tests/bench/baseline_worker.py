@@ -6,6 +6,7 @@ Takes one job at a time with SKIP LOCKED, calls the provider's library, writes d
 import asyncio
 import ssl
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import firebase_admin  # type: ignore[import-untyped, unused-ignore]
 import msgspec
 from aioapns.connection import APNsProductionClientProtocol
 from firebase_admin import credentials, messaging
+from google.oauth2 import service_account
+from uuid_utils.compat import uuid7
 
 from tests.bench.provider import Provider
 
@@ -58,14 +61,22 @@ class Providers:
             "Sandbox", (APNsProductionClientProtocol,), {"APNS_SERVER": "127.0.0.1", "APNS_PORT": provider.tls_port}
         )
         firebase_admin.initialize_app(credentials.Certificate(provider.fcm))
-        url = f"https://127.0.0.1:{provider.tls_port}/v1/projects/{{0}}/messages:send"
-        messaging._MessagingService.FCM_URL = url
+        endpoint = f"https://127.0.0.1:{provider.tls_port}"
+        messaging._MessagingService.FCM_URL = f"{endpoint}/v1/projects/{{0}}/messages:send"
+        # google-auth signs for Google's own endpoint, whatever the service account's token_uri says.
+        service_account._GOOGLE_OAUTH2_TOKEN_ENDPOINT = f"{endpoint}/token"
 
-    async def send(self, job: asyncpg.Record) -> None:
+    async def warm_up(self) -> None:
+        """Open connections and fetch tokens before the clock starts."""
+        text = {"title": "warm", "body": "up", "message_id": uuid7()}
+        await self.send({**text, "channel": "ios", "token": "a" * 64})
+        await self.send({**text, "channel": "android", "token": "bench-warm-up"})
+
+    async def send(self, job: Mapping[str, Any]) -> None:
         """Raises `Refused`."""
         await (self._to_apple(job) if job["channel"] == "ios" else self._to_google(job))
 
-    async def _to_apple(self, job: asyncpg.Record) -> None:
+    async def _to_apple(self, job: Mapping[str, Any]) -> None:
         request = aioapns.NotificationRequest(
             device_token=job["token"],
             message={"aps": {"alert": {"title": job["title"], "body": job["body"]}, "sound": "default"}},
@@ -77,7 +88,7 @@ class Providers:
         if not result.is_successful:
             raise Refused(result.description)
 
-    async def _to_google(self, job: asyncpg.Record) -> None:
+    async def _to_google(self, job: Mapping[str, Any]) -> None:
         message = messaging.Message(
             token=job["token"],
             notification=messaging.Notification(title=job["title"], body=job["body"]),
@@ -115,6 +126,7 @@ async def _deliver(connection: Any, providers: Providers, job: asyncpg.Record) -
 
 async def main(job: Job) -> None:
     providers = Providers(job.provider)
+    await providers.warm_up()
     async with asyncpg.create_pool(job.dsn, min_size=job.workers, max_size=job.workers) as pool:
         print(READY.decode(), flush=True)
         await asyncio.to_thread(sys.stdin.readline)

@@ -160,9 +160,14 @@ class Connection(asyncio.Protocol):
 
 
 class H2Server:
-    """`async with H2Server(handler, directory) as server`: TLS on a free port of 127.0.0.1."""
+    """`async with H2Server(handler, directory) as server`: TLS on a free port of 127.0.0.1.
 
-    def __init__(self, handler: Handler, directory: Path, max_streams: int = 1000) -> None:
+    The CA is left in `directory`, unless the server shares another one's `tls`.
+    """
+
+    def __init__(
+        self, handler: Handler, directory: Path, max_streams: int = 1000, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.handler = handler
         self.refuse: Callable[[Request], bool] = lambda _: False
         self.max_streams = max_streams
@@ -170,11 +175,11 @@ class H2Server:
         self.connections: list[Connection] = []
         self.protocol_errors: list[Exception] = []
         self.ca_file = directory / "ca.pem"
-        self._tls = _certificates(directory)
+        self.tls = tls or _certificates(directory)
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), "127.0.0.1", 0, ssl=self._tls)
+        self._server = await loop.create_server(lambda: Connection(self), "127.0.0.1", 0, ssl=self.tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self.url = f"https://127.0.0.1:{self.port}"
         return self

@@ -43,6 +43,13 @@ def every_request_was_answered(evidence: Evidence, _: Allowance) -> Iterator[Fin
                 yield Finding("answered", f"{label}: refused {request.refused}, want {sorted(request.refusable)}")
 
 
+def errors_are_honest(evidence: Evidence, _: Allowance) -> Iterator[Finding]:
+    """A dependency that is away is 503 and never 500."""
+    for request in evidence.client.requests:
+        if any(attempt.answer == "500" for attempt in request.attempts):
+            yield Finding("honest", f"request {request.number} ({request.path}) was answered 500")
+
+
 def accepted_has_one_created(evidence: Evidence, _: Allowance) -> Iterator[Finding]:
     """I1."""
     created = Counter(fact.message_id for fact in evidence.log if fact.kind == "created")
@@ -159,6 +166,7 @@ def events_are_published(evidence: Evidence, allowance: Allowance) -> Iterator[F
 
 RULES: tuple[Rule, ...] = (
     every_request_was_answered,
+    errors_are_honest,
     accepted_has_one_created,
     no_request_half_done,
     every_message_is_final,

@@ -20,6 +20,8 @@ class Report(msgspec.Struct, frozen=True):
     refused: int
     requests: int
     tries: int
+    answers: dict[str, int]
+    """To tries: status code or name of the error, and how often."""
     given_up: int
     given_up_but_accepted: int
     replayed: int
@@ -54,6 +56,7 @@ def report_on(
         refused=sum(len(request.refused) for request in requests),
         requests=len(requests),
         tries=sum(len(request.attempts) for request in requests),
+        answers=dict(Counter(attempt.answer for request in requests for attempt in request.attempts)),
         given_up=len(evidence.client.given_up()),
         given_up_but_accepted=len(set(evidence.rows) - set(told)),
         replayed=sum(request.replayed for request in requests),
@@ -76,7 +79,7 @@ def summary(report: Report) -> str:
     verdict = "holds" if not report.findings else "BROKEN"
     lines = [
         f"{report.fault}: {verdict}",
-        f"  client   {report.requests} requests in {report.tries} tries, {report.replayed} replayed",
+        f"  client   {report.requests} requests in {report.tries} tries: {report.answers}, {report.replayed} replayed",
         f"           {report.accepted} accepted, {report.refused} refused",
         f"           {report.given_up} given up at an error, {report.given_up_but_accepted} of their items in the log",
         f"  log      {report.events} events, {report.statuses}, {report.unknown_outcomes} unknown outcomes",

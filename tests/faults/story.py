@@ -95,6 +95,7 @@ class Story:
         findings = check(found, allowance)
         seconds = (settle, time.monotonic() - self._began)
         report = report_on(fault, found, allowance, findings, seconds, self.notes)
+        self.notes = {}
         print(f"\n{summary(report)}\n  written to {write(report)}")
         if findings:
             raise AssertionError(f"{failure_text(report, found)}\n\n{self.system.log_tails()}")

@@ -64,6 +64,12 @@ def test_a_request_without_an_answer_is_named() -> None:
     assert "answered" in rules_broken(evidence)
 
 
+def test_a_500_is_never_the_answer() -> None:
+    evidence = healthy()
+    evidence.client.requests[2].attempts.append(Attempt(0.0, "500"))
+    assert rules_broken(evidence) == {"honest"}
+
+
 def test_an_item_refused_without_need_is_named() -> None:
     evidence = healthy()
     evidence.client.requests[0].subscriptions.append("s0")

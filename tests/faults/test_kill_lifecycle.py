@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.faults.story import Story, hold, kill_at, sent_some
+from tests.faults.story import Story, kill_at, sent_some
 from tests.faults.system import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.kills]
 
-RELAYED = "SELECT count(*) FROM lifecycle.message_events"
-OPEN = "SELECT count(*) FROM lifecycle.handoffs"
+LOGGED = "SELECT count(*) FROM lifecycle.message_events"
+OLDEST = "SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS seconds FROM lifecycle.handoffs"
 
 
 async def test_killed_while_accepting(story: Story) -> None:
@@ -18,61 +18,50 @@ async def test_killed_while_accepting(story: Story) -> None:
 
 
 async def test_killed_while_recording(story: Story) -> None:
-    """Outcomes come in while the sandbox answers."""
+    """The sandbox is answering, so outcomes are being recorded."""
     async with story.flow() as flow:
-        await flow.reached(0.3)
-        await sent_some(story, 50)
-        await story.kill("lifecycle")
-    await sent_some_or_done(story)
+        for part in (0.3, 0.7):
+            await flow.reached(part)
+            await sent_some(story, 50)
+            await story.kill("lifecycle")
     await story.check("kill-lifecycle-recording")
 
 
 async def test_killed_as_relay(story: Story) -> None:
     """Facts have just been committed, and are on their way to EVENTS."""
     async with story.flow() as flow:
-        await flow.reached(0.3)
-        await grown(story, RELAYED)
-        await story.kill("lifecycle")
-        await flow.reached(0.8)
-        await grown(story, RELAYED)
-        await story.kill("lifecycle")
+        for part in (0.3, 0.7):
+            await flow.reached(part)
+            await log_grows(story)
+            await story.kill("lifecycle")
     await story.check("kill-lifecycle-relay")
 
 
 async def test_killed_as_reconciler(story: Story) -> None:
-    """Hand-offs are open, old enough to be looked at, and the process that looks dies."""
+    """Hand-offs are old enough to be looked at, and cannot be found through: the process that looks dies, twice."""
     async with story.flow() as flow:
-        await flow.reached(0.5)
-    await has_some(story, OPEN)
-    await story.kill("lifecycle")
-    await hold(1.0)
-    await story.kill("lifecycle")
+        await flow.reached(0.3)
+        await story.system.stop("dispatcher")
+    for seconds in (3.0, 9.0):
+        await oldest_handoff(story, seconds)
+        await story.kill("lifecycle")
+    await story.system.start("dispatcher")
     await story.check("kill-lifecycle-reconciler")
 
 
-async def sent_some_or_done(story: Story) -> None:
-    """One more kill if there is still something to record."""
-    try:
-        await sent_some(story, 1)
-    except TimeoutError:
-        return
-    await story.kill("lifecycle")
-
-
-async def grown(story: Story, query: str) -> None:
-    [row] = await story.system.fetch(query)
-    before = row["count"]
+async def log_grows(story: Story) -> None:
+    [before] = await story.system.fetch(LOGGED)
 
     async def more() -> bool:
-        [row] = await story.system.fetch(query)
-        return bool(row["count"] > before)
+        [now] = await story.system.fetch(LOGGED)
+        return bool(now["count"] > before["count"])
 
-    await until(more, "the log has grown", 20, every=0.01)
+    await until(more, "the log grows", 20, every=0.01)
 
 
-async def has_some(story: Story, query: str) -> None:
-    async def some() -> bool:
-        [row] = await story.system.fetch(query)
-        return bool(row["count"])
+async def oldest_handoff(story: Story, seconds: float) -> None:
+    async def old() -> bool:
+        [row] = await story.system.fetch(OLDEST)
+        return bool(row["seconds"] >= seconds)
 
-    await until(some, "a hand-off is open", 20, every=0.05)
+    await until(old, f"a hand-off is open for {seconds} s", 20)

@@ -107,11 +107,12 @@ async def busiest_lane(story: Story) -> Lane:
 
 
 async def subject_of(client: Nats, stream: str) -> str:
-    """A subject that somebody consumes, as the consumers of the stream say."""
+    """A subject that somebody consumes: of the consumers' filters one for `CHANNEL`, or what the stream takes."""
     infos = await client.jetstream().consumers_info(stream)
-    filters = [info.config.filter_subject for info in infos if info.config.filter_subject]
-    [subject] = [each for each in filters if f".{CHANNEL}." in each or each.startswith("signal.dispatch.")] or filters
-    return subject.replace("*", "default").replace(">", f"{CHANNEL}.default")
+    filters = [info.config.filter_subject or "" for info in infos]
+    ours = [subject for subject in filters if f".{CHANNEL}." in subject]
+    subject = (ours or (await client.jetstream().stream_info(stream)).config.subjects or [""])[0]
+    return subject.replace("*", CHANNEL, 1).replace("*", "default", 1)
 
 
 async def dead_letters(client: Nats) -> int:

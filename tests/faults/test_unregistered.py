@@ -61,15 +61,19 @@ async def api(story: Story) -> AsyncIterator[Api]:
 async def test_an_unregistered_token_ends_its_subscription(
     story: Story, api: Api, kind: str, provider: str, status: int, reason: str
 ) -> None:
+    await ends_its_subscription(story, api, kind, gone(provider, "", status, reason))
+
+
+async def ends_its_subscription(story: Story, api: Api, kind: str, rule: dict[str, Any]) -> None:
     token = secrets.token_hex(32)
     subscription = await register(api.session, api.url, kind, token)
-    await put_faults(story.system, [gone(provider, token, status, reason)])
+    await put_faults(story.system, [rule | {"token_prefix": token}])
 
     code, answer = await api.send(subscription)
     assert code == 201, answer
     message = await api.finished(answer["data"]["message_id"])
     assert message["status"] == "failed"
-    assert reason.lower() in str(message).lower(), "the provider's reason is kept"
+    assert rule["reason"].lower() in str(message).lower(), "the provider's reason is kept"
 
     async def disabled() -> bool:
         return bool((await api.get(f"/subscriptions/{subscription}"))["subscription_status"] == UNSUBSCRIBED)
@@ -92,15 +96,11 @@ async def test_a_410_older_than_the_registration_changes_no_subscription(story: 
     await put_faults(story.system, [])
 
     # A later fact about the same application has passed the same way to `subscription` when this one is refused.
-    await other_is_disabled(story, api)
+    await ends_its_subscription(story, api, "iOSPush", gone("apns", "", 410, "Unregistered"))
     assert (await api.get(f"/subscriptions/{subscription}"))["subscription_status"] == 1
     code, answer = await api.send(subscription)
     assert code == 201, answer
     assert (await api.finished(answer["data"]["message_id"]))["status"] == "successful"
-
-
-async def other_is_disabled(story: Story, api: Api) -> None:
-    await test_an_unregistered_token_ends_its_subscription(story, api, "iOSPush", "apns", 410, "Unregistered")
 
 
 def gone(provider: str, token: str, status: int, reason: str) -> dict[str, Any]:

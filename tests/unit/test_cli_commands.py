@@ -118,6 +118,6 @@ def test_a_timeline_says_when_the_next_attempt_is() -> None:
 
 
 def test_a_followed_event_is_a_line_for_people_and_an_object_for_programs() -> None:
-    event = PublishedEvent(1, 2, 3, "m1", "errored", 1, "k", datetime(2026, 1, 1, tzinfo=UTC), "timeout")
+    event = PublishedEvent(1, "2", 3, "m1", "errored", 1, "k", datetime(2026, 1, 1, tzinfo=UTC), "timeout")
     assert tail.as_line(event) == "2026-01-01 00:00:00.000  m1  errored    #1  timeout"
     assert msgspec.json.decode(tail.as_object("a1", event))["application_id"] == "a1"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,8 +37,8 @@ class Servers:
 
     async def start(self) -> None:
         await asyncio.to_thread(postgres.prepare, self.data, self.ports["postgres"], self.passwords.postgres)
-        nats_server.prepare(self.data, self.ports["nats"], self.ports["monitor"], self.passwords)
-        specs = [postgres.spec(self.data, self.ports["postgres"]), nats_server.spec(self.data, self.ports["monitor"])]
+        nats = nats_server.spec(self.data, self.ports["nats"], self.ports["monitor"], self.passwords)
+        specs = [postgres.spec(self.data, self.ports["postgres"]), nats]
         await self.supervisor.until_ready(self.supervisor.start(specs), READY, lambda _: None)
 
     async def kill(self, name: str) -> None:
@@ -105,6 +106,15 @@ async def test_killed_nats_keeps_what_it_acknowledged(servers: Servers) -> None:
         assert (await bus.stream_state("EVENTS")).state.messages == 1
     finally:
         await bus.close()
+
+
+async def test_nats_starts_again_after_its_directory_was_deleted(servers: Servers) -> None:
+    await servers.supervisor.hold("nats")
+    await asyncio.to_thread(shutil.rmtree, servers.data.nats)
+    assert await servers.supervisor.release("nats", READY)
+    bus = await Bus.connect(Nats(url=servers.nats_url), "t")
+    assert await bus.is_ready()
+    await bus.close()
 
 
 async def test_jetstream_files_are_encrypted(servers: Servers) -> None:

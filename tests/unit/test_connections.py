@@ -8,6 +8,11 @@ import pytest
 from services.senders.connections import TIMEOUTS_TO_REPLACE, Connections
 from services.senders.transport import NotSent, Response, UnknownOutcome
 
+
+def no_headers(_: str) -> str | None:
+    return None
+
+
 Step = Response | Exception | asyncio.Future[Response]
 
 
@@ -21,7 +26,7 @@ class ScriptedTransport:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
         self.posted.append(url)
-        step = self.script.pop(0) if self.script else Response(200, b"", {}.get, self)
+        step = self.script.pop(0) if self.script else Response(200, b"", no_headers, self)
         if isinstance(step, Exception):
             raise step
         return await step if isinstance(step, asyncio.Future) else step
@@ -50,7 +55,7 @@ def proven(response: Response) -> bool:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is no one's to signal
             await asyncio.sleep(0)
 
 
@@ -84,19 +89,21 @@ async def test_the_first_request_goes_alone_until_an_answer_proves_the_connectio
     connections = Connections(factory, 1, 5.0, proven)
     tasks = [asyncio.create_task(post(connections, str(number))) for number in range(5)]
     await until(lambda: bool(factory.made) and factory.made[0].posted == ["0"])
-    answers[0].set_result(Response(403, b"", {}.get))
+    answers[0].set_result(Response(403, b"", no_headers))
     await until(lambda: factory.made[0].posted == ["0", "1"])
-    answers[1].set_result(Response(410, b"", {}.get))
+    answers[1].set_result(Response(410, b"", no_headers))
     assert [response.status for response in await asyncio.gather(*tasks)] == [403, 410, 200, 200, 200]
 
 
 async def test_who_waits_too_long_for_that_was_not_sent() -> None:
     silent: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-    connections = Connections(Factory([silent]), 1, 0.05)
+    factory = Factory([silent])
+    connections = Connections(factory, 1, 0.05)
     first = asyncio.create_task(post(connections))
+    await until(lambda: bool(factory.made))
     with pytest.raises(NotSent, match="no_connection"):
         await post(connections)
-    silent.set_result(Response(200, b"", {}.get))
+    silent.set_result(Response(200, b"", no_headers))
     assert (await first).status == 200
 
 
@@ -112,7 +119,7 @@ async def test_a_connection_that_only_times_out_is_replaced() -> None:
 
 async def test_an_answer_between_timeouts_forgives_them() -> None:
     late = UnknownOutcome("timeout", timed_out=True)
-    factory = Factory([late, late, Response(200, b"", {}.get), late, late])
+    factory = Factory([late, late, Response(200, b"", no_headers), late, late])
     connections = Connections(factory, 1, 1.0)
     for _ in range(5):
         await asyncio.gather(post(connections), return_exceptions=True)

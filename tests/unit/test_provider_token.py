@@ -1,5 +1,7 @@
 """Apple's provider tokens: valid, seldom new, the same in every process."""
 
+from itertools import pairwise
+
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -42,7 +44,7 @@ def test_a_token_is_never_too_old_and_never_of_the_future(offset: int) -> None:
         if moment not in seen:
             seen.append(moment)
         clock.advance(60)
-    assert all(later - earlier >= MINT_INTERVAL for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later - earlier >= MINT_INTERVAL for earlier, later in pairwise(seen))
 
 
 def test_a_token_called_expired_is_renewed_once_it_is_old_enough() -> None:
