@@ -1,6 +1,6 @@
 """EVENTS, the public contract: committed facts about messages, as JSON batches on `signal.events.<application_id>`.
 
-At least once, in log order per message. Unknown fields pass, so that a later release may add some. No content, no token.
+At least once, in log order per message, without content or tokens. Unknown fields pass: a later release may add some.
 """
 
 from datetime import datetime
@@ -17,11 +17,11 @@ class UndecodableBatch(Exception):
 
 
 class PublishedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One fact of the log. (epoch, txid, position) orders all facts; (message_id, kind, attempt, key) identifies one."""
+    """One fact of the log, identified by (message_id, kind, attempt, key), in the order of (epoch, txid, position)."""
 
     epoch: int
     txid: str
-    """The Postgres transaction that committed it: 64 bits, in decimal, as text because JSON readers lose such numbers."""
+    """The Postgres transaction that committed it, in decimal: 64 bits, which JSON readers lose in a number."""
     position: int
     message_id: str
     kind: str

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     PgPool = asyncpg.Pool[asyncpg.Record]
 else:
     Connection = PgPool = Any
+Row = asyncpg.Record
 
 UNAVAILABLE = (
     asyncpg.PostgresConnectionError,

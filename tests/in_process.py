@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 from libs.service import Runtime
 
@@ -12,7 +12,7 @@ S = TypeVar("S")
 
 @contextlib.asynccontextmanager
 async def running(
-    name: str, start: Callable[[S, Runtime], Awaitable[None]], settings: S
+    name: str, start: Callable[[S, Runtime], Coroutine[Any, Any, None]], settings: S
 ) -> AsyncIterator[Runtime]:
     """The service is started on entry, drained on exit. Raises what its start raised."""
     runtime = Runtime(name)

@@ -69,13 +69,13 @@ def apple_credential(**changes: Any) -> Credential:
     return Credential(version=1, secret=secret | changes)
 
 
-def google_credential(token_uri: str, **changes: Any) -> Credential:
+def google_credential(**changes: Any) -> Credential:
     secret = {
         "type": "service_account",
         "project_id": "demo-project",
         "private_key_id": "k1",
         "private_key": pem(google_key()),
         "client_email": "sender@demo-project.iam.gserviceaccount.com",
-        "token_uri": token_uri,
+        "token_uri": "https://oauth2.googleapis.com/token",
     }
     return Credential(version=1, secret=secret | changes)

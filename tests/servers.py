@@ -89,7 +89,7 @@ class PostgresServer(Server):
         if account is not None:
             os.chown(data, account.uid, account.gid)
         programs = postgres_bin()
-        initdb = [str(programs / "initdb"), "-D", str(data), "-U", OWNER, "--auth=trust", "--no-sync", "--no-instructions"]
+        initdb = [str(programs / "initdb"), "-D", str(data), "-U", OWNER, "--auth=trust", "--no-sync"]
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         command = launched([*initdb, *locale], account, signal.SIGKILL)
         subprocess.run(command, cwd=data, env=_environment(), check=True, capture_output=True)
@@ -175,7 +175,7 @@ def docker_answers() -> bool:
     """True only when an engine told its version: an installed client says nothing."""
     if not _something_listens(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")):
         return False  # asked first, because the client leaks the socket of a connection that failed
-    import docker
+    import docker  # type: ignore[import-untyped]  # ships no types
 
     try:
         client = docker.from_env(timeout=3)

@@ -60,9 +60,7 @@ class Handlers:
         _check_name(request.name)
         _check_settings(request.settings)
         async with self._pool.connection() as c:
-            await queries.insert_application(
-                c, request.application_id, request.name, request.tier, request.settings
-            )
+            await queries.insert_application(c, request.application_id, request.name, request.tier, request.settings)
         return ApplicationCreated(request.application_id.lower())
 
     async def create_key(self, request: CreateKey) -> KeyCreated:

@@ -1,6 +1,6 @@
-"""API keys: `as_`, 30 random characters, and 6 that are their checksum: what GitHub's tokens look like, and why.
+"""API keys: `as_`, 30 random characters, and 6 that are their checksum, after the model of GitHub's tokens.
 
-The prefix lets secret scanners find a leaked key; the checksum tells a key from a look-alike or a typing error, offline.
+The prefix lets secret scanners find a leaked key; the checksum tells, offline, a key from a look-alike or a typo.
 """
 
 import binascii

@@ -33,7 +33,7 @@ Settings are environment variables, AUTOMATA_<SECTION>__<KEY>; secrets may come 
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("service", type=click.Choice(list(SERVICES)))
+@click.argument("service", type=click.Choice(list(SERVICES)), metavar="SERVICE")
 @click.option("--channel", type=click.Choice(["apns", "fcm"]), help="Of a sender: the provider it talks to.")
 @click.option("--region", help="Of a sender: it takes the messages routed to this region.")
 @click.option(
@@ -42,7 +42,10 @@ Settings are environment variables, AUTOMATA_<SECTION>__<KEY>; secrets may come 
     help="Of lifecycle: this one duty, apart from the rest.",
 )
 def serve(service: str, channel: str | None, region: str | None, only: str | None) -> None:
-    """Run SERVICE until SIGTERM, which drains it. A wrong setting is named and ends it with exit code 2."""
+    """Run SERVICE until SIGTERM, which drains it. A wrong setting is named and ends it with exit code 2.
+
+    SERVICE is one of ingest, application, subscription, lifecycle, dispatcher, sender, sandbox.
+    """
     _check(service, "sender", channel=channel, region=region)
     _check(service, "lifecycle", only=only)
     chosen = {

@@ -4,7 +4,8 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from rich.console import RenderableType
+from rich import box
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,8 +18,7 @@ _POLL = 0.1
 
 def table(message_id: str, found: dict[str, Any]) -> RenderableType:
     """`found` is the data of GET /messages/:id/events."""
-    title = f"Message {message_id}: {found['status']}"
-    rows = Table(title=title, title_justify="left", caption=_outlook(found), caption_justify="left")
+    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("time (UTC)", "since", "event", "attempt", "why"):
         rows.add_column(column, overflow="fold")
     moments = [_moment(event["occurred_at"]) for event in found["events"]]
@@ -30,7 +30,9 @@ def table(message_id: str, found: dict[str, Any]) -> RenderableType:
             str(event["attempt"]),
             escape(event.get("why") or event.get("reason") or ""),
         )
-    return rows
+    outlook = _outlook(found)
+    title = f"[bold]Message {escape(message_id)}: {escape(found['status'])}[/]"
+    return Group(title, rows, f"{outlook}\n") if outlook else Group(title, rows)
 
 
 def _outlook(found: dict[str, Any]) -> str:

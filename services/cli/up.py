@@ -72,7 +72,7 @@ def up(
 def _detach(data: DataDir, options: Options, with_demo: bool) -> None:
     console = Console(highlight=False)
     runtime = start_detached(data, _arguments(data, options), console)
-    console.print(welcome(runtime, data))
+    welcome(console, runtime, data)
     if with_demo:
         asyncio.run(demonstrate(runtime, console))
 
@@ -81,7 +81,7 @@ def _in_foreground(data: DataDir, options: Options, with_demo: bool) -> None:
     console = Console(highlight=False)
 
     async def announce(runtime: Runtime) -> None:
-        console.print(welcome(runtime, data))
+        welcome(console, runtime, data)
         if with_demo:
             await demonstrate(runtime, console)
         console.print("Running. Ctrl-C stops everything.")

@@ -3,12 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import asyncpg
-
 from libs.message import Projection, Status
-from libs.pg import Connection
-
-Row = asyncpg.Record
+from libs.pg import Connection, Row
 
 # acceptance -----------------------------------------------------------------------------------------------------------
 

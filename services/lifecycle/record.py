@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Sequence
 
-import asyncpg
 import msgspec
 
 from libs import telemetry
@@ -11,7 +10,7 @@ from libs.coalesce import Coalescer
 from libs.envelope import LANES, Lane, Outcome
 from libs.errors import ServiceUnavailable
 from libs.message import FINAL
-from libs.pg import Connection, Pool
+from libs.pg import Connection, Pool, Row
 from libs.retry import next_delay
 
 from . import queries
@@ -112,7 +111,7 @@ class Recorder:
     def _follow_up(
         self,
         item: Outcome,
-        message: asyncpg.Record,
+        message: Row,
         rows: list[tuple[object, ...]],
         retries: dict[str, tuple[str, str, str, int, str]],
     ) -> None:
@@ -147,9 +146,7 @@ class Recorder:
                     self._unknown_outcomes.inc()
 
 
-async def _settle(
-    c: Connection, folded: dict[str, asyncpg.Record], retries: dict[str, tuple[str, str, str, int, str]]
-) -> None:
+async def _settle(c: Connection, folded: dict[str, Row], retries: dict[str, tuple[str, str, str, int, str]]) -> None:
     waiting = [row for i, row in retries.items() if folded[i]["status"] == "errored"]
     if waiting:
         await queries.insert_due(c, waiting)
@@ -158,12 +155,12 @@ async def _settle(
         await queries.delete_due(c, final)
 
 
-def _event_row(item: Outcome, message: asyncpg.Record) -> tuple[object, ...]:
+def _event_row(item: Outcome, message: Row) -> tuple[object, ...]:
     """Times of another clock are kept within what is possible: after acceptance, not after now."""
     occurred_at = max(message["created_at_ms"], min(message["now_ms"], item.occurred_at_ms))
     application_id = str(message["application_id"])
     return (item.message_id, item.kind, item.attempt, item.key, application_id, occurred_at, item.reason, item.data)
 
 
-def _recorded(row: asyncpg.Record) -> Recorded:
+def _recorded(row: Row) -> Recorded:
     return Recorded(row["status"], row["attempt"], row["received_at_ms"], row["converted_at_ms"])

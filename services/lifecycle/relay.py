@@ -2,13 +2,11 @@
 
 from datetime import UTC, datetime
 
-import asyncpg
-
 from libs import telemetry
 from libs.bus import Bus, PublishFailed
 from libs.errors import ServiceUnavailable
 from libs.events import EventBatch, PublishedEvent, encode_batch, kinds_header
-from libs.pg import Pool
+from libs.pg import Pool, Row
 from libs.subjects import events as events_subject
 
 from . import queries
@@ -64,7 +62,7 @@ class Relay:
             raise ServiceUnavailable(service="nats", retry_after=1) from None
 
 
-def _batches(rows: list[asyncpg.Record]) -> list[EventBatch]:
+def _batches(rows: list[Row]) -> list[EventBatch]:
     groups: dict[str, list[PublishedEvent]] = {}
     for row in rows:
         groups.setdefault(str(row["application_id"]), []).append(_published(row))
@@ -75,7 +73,7 @@ def _batches(rows: list[asyncpg.Record]) -> list[EventBatch]:
     ]
 
 
-def _published(row: asyncpg.Record) -> PublishedEvent:
+def _published(row: Row) -> PublishedEvent:
     return PublishedEvent(
         epoch=row["epoch"],
         txid=row["txid"],

@@ -1,10 +1,8 @@
 """The timekeeper: the one mechanism for "later" (R9). Takes what is due, hands it off, publishes after the commit."""
 
-import asyncpg
-
 from libs import telemetry
 from libs.message import FINAL
-from libs.pg import Connection, Pool
+from libs.pg import Connection, Pool, Row
 
 from . import queries
 from .handoff import Handoff, Publisher, hand_off_again
@@ -56,7 +54,7 @@ async def _claim(c: Connection, candidates: list[str]) -> list[Handoff]:
     return await hand_off_again(c, again, 0)
 
 
-def _event(message: asyncpg.Record, waited_for: str) -> tuple[object, ...] | None:
+def _event(message: Row, waited_for: str) -> tuple[object, ...] | None:
     """What becomes of a message whose time has come; None for one that is final already."""
     if message["status"] in FINAL:
         return None

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import asyncpg
-
 from libs.bus import Bus
 from libs.errors import ResourceNotFound
-from libs.pg import Pool
+from libs.pg import Pool, Row
 from libs.rpc import EventView, MessageView, Resolve, Resolved
 from libs.seal import KeyRing, SealError, associated, key_id_of
 
@@ -44,7 +42,7 @@ class Views:
             return None
 
 
-def _view(row: asyncpg.Record, events: list[asyncpg.Record], content: bytes | None) -> MessageView:
+def _view(row: Row, events: list[Row], content: bytes | None) -> MessageView:
     return MessageView(
         id=str(row["id"]),
         subscription_id=str(row["subscription_id"]),
@@ -67,7 +65,7 @@ def _view(row: asyncpg.Record, events: list[asyncpg.Record], content: bytes | No
     )
 
 
-def _event(event: asyncpg.Record) -> EventView:
+def _event(event: Row) -> EventView:
     return EventView(
         kind=event["kind"],
         attempt=event["attempt"],

@@ -142,9 +142,11 @@ class Connection(asyncio.Protocol):
         self.end_if_drained()
 
     def go_away(self, *, cut: bool = False) -> None:
-        """Say GOAWAY: streams begun later stay unprocessed. Then drain, or `cut` at once."""
+        """Say GOAWAY: streams begun later stay unprocessed. Then drain, or `cut`: answers not yet written are lost."""
         if self._last is None:
             self._last = self._highest
+            if cut:
+                self._h2.data_to_send()
             self._flush()
             # By h2's own call no answer could follow: it counts the connection as closed.
             frame = GoAwayFrame(0, self._last, ErrorCodes.NO_ERROR)

@@ -35,6 +35,9 @@ _FAILED = "UPDATE messages SET status = 'failed', error = $2 WHERE id = $1"
 _EVENT = "INSERT INTO message_events (message_id, kind, detail) VALUES ($1, $2, $3)"
 
 
+Row = asyncpg.Record | Mapping[str, Any]
+
+
 class Job(msgspec.Struct, frozen=True):
     dsn: str
     provider: Provider
@@ -72,11 +75,11 @@ class Providers:
         await self.send({**text, "channel": "ios", "token": "a" * 64})
         await self.send({**text, "channel": "android", "token": "bench-warm-up"})
 
-    async def send(self, job: Mapping[str, Any]) -> None:
+    async def send(self, job: Row) -> None:
         """Raises `Refused`."""
         await (self._to_apple(job) if job["channel"] == "ios" else self._to_google(job))
 
-    async def _to_apple(self, job: Mapping[str, Any]) -> None:
+    async def _to_apple(self, job: Row) -> None:
         request = aioapns.NotificationRequest(
             device_token=job["token"],
             message={"aps": {"alert": {"title": job["title"], "body": job["body"]}, "sound": "default"}},
@@ -88,7 +91,7 @@ class Providers:
         if not result.is_successful:
             raise Refused(result.description)
 
-    async def _to_google(self, job: Mapping[str, Any]) -> None:
+    async def _to_google(self, job: Row) -> None:
         message = messaging.Message(
             token=job["token"],
             notification=messaging.Notification(title=job["title"], body=job["body"]),

@@ -1,7 +1,7 @@
 """The load generator: HTTP/1.1 keep-alive connections that write prepared bytes and read just enough of the answer.
 
 It shares the machine with what it measures, so its price is part of every figure: about 20 µs of CPU a request, a
-quarter of a general client's. wrk cannot give each message a body of its own.
+third of a general client's. wrk cannot give each message a body of its own.
 """
 
 import asyncio

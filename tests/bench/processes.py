@@ -10,7 +10,7 @@ import psutil
 
 INTERVAL = 1.0
 """Seconds between looks."""
-_MIB = 1024 * 1024
+_MB = 1_000_000
 SHARED = frozenset({"postgres"})
 """Their processes share most of their memory: what counts is each one's proportional share (PSS)."""
 
@@ -19,8 +19,8 @@ class Usage(msgspec.Struct, frozen=True):
     """One name of runtime.json over one measurement."""
 
     cpu_seconds: float
-    peak_mib: float
-    """Resident memory of all its processes together; for Postgres the PSS at the end."""
+    peak_mb: float
+    """Million bytes of resident memory, all its processes together; for Postgres the PSS at the end."""
     processes: int
     """Direct and descended, at the end."""
     restarted: bool
@@ -110,7 +110,7 @@ class Meter:
         peak = _proportional(now) if name in SHARED else named.peak
         return Usage(
             cpu_seconds=sum(known.cpu - known.first_cpu for known in named.roots.values()),
-            peak_mib=peak / _MIB,
+            peak_mb=peak / _MB,
             processes=sum(known.size for known in alive),
             restarted=now != named.first_pids,
         )

@@ -16,6 +16,7 @@ import msgspec
 
 from services.cli import control
 from services.cli.datadir import DataDir, Runtime
+from services.cli.failure import Failure
 from tests.bench import generator
 
 if TYPE_CHECKING:
@@ -137,10 +138,11 @@ class System:
 class Running:
     """`async with Running(...) as system`: ready to be measured."""
 
-    def __init__(self, data_dir: Path | None, arguments: tuple[str, ...], scratch: Path) -> None:
+    def __init__(self, data_dir: Path | None, arguments: tuple[str, ...], scratch: Path, *, keep: bool) -> None:
         self._given = data_dir
         self._arguments = arguments
         self._scratch = scratch
+        self._keep = keep
         self._system: System | None = None
 
     async def __aenter__(self) -> System:
@@ -149,7 +151,6 @@ class Running:
             _ = self._system.runtime
             return self._system
         # Beside the repository and not in /tmp, which may be memory: fsync must cost what it costs.
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix="bench-", dir=self._scratch))
         self._system = System(DataDir(directory), owned=True)
         try:
@@ -170,15 +171,16 @@ class Running:
         directory = self._system.data.path
         if self._system.data.is_running():
             await _automata("down", "--data-dir", str(directory))
-        shutil.rmtree(directory, ignore_errors=True)
+        if not self._keep:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _automata(*arguments: str) -> None:
-    """Raises `RuntimeError` with what the command printed."""
+    """Raises `Failure` with what the command printed."""
     program = Path(sys.executable).with_name("automata")
     process = await asyncio.create_subprocess_exec(
         program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await asyncio.wait_for(process.communicate(), UP_SECONDS)
     if process.returncode != 0:
-        raise RuntimeError(f"automata {arguments[0]} failed:\n{output.decode(errors='replace')}")
+        raise Failure(f"automata {arguments[0]} failed", detail=output.decode(errors="replace"))

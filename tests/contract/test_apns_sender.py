@@ -46,11 +46,12 @@ class Rig:
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     clock = FakeClock()
-    async with H2Server(lambda _: Answer(), tmp_path) as production:
-        async with H2Server(lambda _: Answer(), tmp_path, tls=production.tls) as development:
-            rig = Rig(production, development, clock)
-            yield rig
-            await rig.sender.close()
+    first = H2Server(lambda _: Answer(), tmp_path)
+    second = H2Server(lambda _: Answer(), tmp_path, tls=first.tls)
+    async with first as production, second as development:
+        rig = Rig(production, development, clock)
+        yield rig
+        await rig.sender.close()
 
 
 def apple(status: int, reason: str, **more: object) -> Answer:

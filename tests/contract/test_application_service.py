@@ -21,6 +21,13 @@ from services.application.settings import Settings
 from tests.databases import Database
 from tests.in_process import running
 
+SEALED = "SELECT sealed FROM application.credentials WHERE application_id = $1"
+COPY_CREDENTIAL = """
+UPDATE application.credentials AS target SET sealed = source.sealed, wrapped_key = source.wrapped_key
+FROM application.credentials AS source WHERE source.application_id = $1 AND target.application_id = $2
+"""
+NOBODY = "01990000-0000-7000-8000-000000000000"
+
 
 @pytest.fixture(autouse=True)
 async def application(database: Database, key_ring_file: Path, nats_settings: config.Nats) -> AsyncIterator[None]:
@@ -98,7 +105,7 @@ async def test_a_revoked_key_never_authenticates_again(bus: Bus, application_id:
             await authenticate(bus, made.api_key)
 
 
-@pytest.mark.parametrize("key_id", [new_id(), "nonsense", new_id() + "\n"])
+@pytest.mark.parametrize("key_id", [NOBODY, "nonsense", NOBODY + "\n"])
 async def test_revoking_an_unknown_key_says_so(bus: Bus, key_id: str) -> None:
     with pytest.raises(ResourceNotFound):
         await bus.call("application", "revoke_key", rpc.RevokeKey(key_id), rpc.Empty)
@@ -127,12 +134,13 @@ async def test_creating_an_application_twice_changes_nothing(bus: Bus, applicati
     ("request_", "field"),
     [
         (rpc.CreateApplication("not-an-id", "Shop"), "application_id"),
-        (rpc.CreateApplication(new_id(), ""), "name"),
-        (rpc.CreateApplication(new_id(), "x" * 201), "name"),
-        (rpc.CreateApplication(new_id(), "a\0b"), "name"),
-        (rpc.CreateApplication(new_id(), "Shop", settings={"a": "\0"}), "settings"),
-        (rpc.CreateApplication(new_id(), "Shop", settings={"a": "x" * 20_000}), "settings"),
+        (rpc.CreateApplication(NOBODY, ""), "name"),
+        (rpc.CreateApplication(NOBODY, "x" * 201), "name"),
+        (rpc.CreateApplication(NOBODY, "a\0b"), "name"),
+        (rpc.CreateApplication(NOBODY, "Shop", settings={"a": "\0"}), "settings"),
+        (rpc.CreateApplication(NOBODY, "Shop", settings={"a": "x" * 20_000}), "settings"),
     ],
+    ids=["no uuid", "no name", "long name", "NUL in name", "NUL in settings", "large settings"],
 )
 async def test_a_malformed_application_is_refused(bus: Bus, request_: rpc.CreateApplication, field: str) -> None:
     with pytest.raises(ValidationFailed) as refused:
@@ -147,7 +155,7 @@ async def test_a_key_needs_known_scopes(bus: Bus, application_id: str, scopes: l
     assert list(refused.value.details["fields"]) == ["scopes"]
 
 
-@pytest.mark.parametrize("unknown", [new_id(), "nonsense"])
+@pytest.mark.parametrize("unknown", [NOBODY, "nonsense"])
 async def test_nothing_is_kept_for_an_unknown_application(bus: Bus, unknown: str) -> None:
     with pytest.raises(ResourceNotFound):
         await make_key(bus, unknown)
@@ -195,12 +203,7 @@ async def test_a_stored_credential_is_unreadable_and_bound_to_its_row(
         )
         assert b"TEAM123456" not in sealed
         assert b"PRIVATE KEY" not in sealed
-        await c.execute(
-            "UPDATE application.credentials AS to_row SET sealed = from_row.sealed, wrapped_key = from_row.wrapped_key "
-            "FROM application.credentials AS from_row WHERE to_row.application_id = $2 AND from_row.application_id = $1",
-            application_id,
-            other.application_id,
-        )
+        await c.execute(COPY_CREDENTIAL, application_id, other.application_id)
     with pytest.raises(Exception, match="internal_server_error"):
         await credential(bus, other.application_id, "apns")
 

@@ -47,7 +47,7 @@ class Google:
         return Answer(200, json.dumps(body).encode())
 
     def credential(self, **changes: object) -> Credential:
-        return google_credential(f"{self.server.url}/token", **changes)
+        return google_credential(**{"token_uri": f"{self.server.url}/token"} | changes)
 
     async def send(self, sample: Delivery | None = None, application_id: str = APPLICATION) -> object:
         return await self.sender.send(sample or delivery(), self.credential(), application_id)
@@ -97,8 +97,9 @@ async def test_the_service_account_signs_for_the_messaging_scope(google: Google)
     [request] = google.exchanges()
     form = parse_qs(request.body.decode())
     assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
-    url = f"{google.server.url}/token"
-    claims = jwt.decode(form["assertion"][0], google_key().public_key(), algorithms=["RS256"], audience=url)
+    # google-auth names Google's own endpoint as the audience, whatever the service account's token_uri is.
+    audience = "https://oauth2.googleapis.com/token"
+    claims = jwt.decode(form["assertion"][0], google_key().public_key(), algorithms=["RS256"], audience=audience)
     assert claims["iss"] == "sender@demo-project.iam.gserviceaccount.com"
     assert claims["scope"] == "https://www.googleapis.com/auth/firebase.messaging"
 
@@ -128,10 +129,10 @@ async def test_a_failed_replacement_leaves_the_old_token_in_use(google: Google) 
     async with asyncio.timeout(5):
         while len(google.exchanges()) < 2:
             assert await google.send() == ACCEPTED
-    google.clock.advance(PAUSE_AFTER_FAILURE + 1)
     google.oauth = None
     async with asyncio.timeout(5):
         while google.sends()[-1].headers["authorization"] != "Bearer access-2":
+            google.clock.advance(PAUSE_AFTER_FAILURE / 20)
             assert await google.send() == ACCEPTED
 
 

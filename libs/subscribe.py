@@ -1,0 +1,137 @@
+"""Following EVENTS as any subscriber does: a durable consumer that survives restarts and a recreated stream."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from libs import telemetry
+from libs.bus import Bus, PublishFailed
+from libs.errors import ServiceUnavailable
+from libs.events import KINDS_HEADER, EventBatch, UndecodableBatch, decode_batch
+from libs.subjects import EVENTS, dead
+from libs.subjects import events as events_of
+
+FETCH_SECONDS = 1.5
+"""A fetch that spans a server restart waits out its whole time although a message is ready: so it is short."""
+ACK_WAIT = 30.0
+"""Seconds until a batch whose holder is silent is delivered again; handlers bear repetition."""
+MAX_DELIVERIES = 5
+"""A batch that defeats its handler this often is put aside in DEAD."""
+_REBIND_AFTER = 10
+"""Empty fetches: a recreated stream has lost its consumers, and nobody tells."""
+
+_log = telemetry.logger("subscribe")
+_NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, OSError)
+
+
+class Subscriber:
+    """Gives each batch that holds one of `kinds` to `handle`, at least once; replicas share the work.
+
+    `handle` may raise `ServiceUnavailable` (tried again), or anything else (delivered again later).
+    """
+
+    def __init__(
+        self, bus: Bus, *, durable: str, kinds: frozenset[str], handle: Callable[[EventBatch], Awaitable[None]]
+    ) -> None:
+        self._bus = bus
+        self._durable = durable
+        self._kinds = kinds
+        self._handle = handle
+        self._stopping = asyncio.Event()
+        self._dead_letters = telemetry.counter("dead_letters_total", stream=EVENTS)
+
+    async def run(self) -> None:
+        """Until `stop`: then the batch in hand is finished and nothing new is taken."""
+        while not self._stopping.is_set():
+            try:
+                subscription = await self._subscribe()
+                await self._read(subscription)
+            except _NATS_ERRORS as error:
+                _log.debug("subscriber_interrupted", durable=self._durable, error_type=type(error).__name__)
+                await asyncio.sleep(0.3)
+
+    async def stop(self) -> None:
+        self._stopping.set()
+
+    async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        config = ConsumerConfig(
+            durable_name=self._durable,
+            filter_subject=events_of("*"),
+            deliver_policy=DeliverPolicy.ALL,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT,
+            max_ack_pending=64,
+        )
+        try:
+            await self._bus.js.add_consumer(EVENTS, config)
+        except nats.js.errors.NotFoundError:
+            await self._bus.ensure_streams()
+            await self._bus.js.add_consumer(EVENTS, config)
+        return await self._bus.js.pull_subscribe_bind(consumer=self._durable, stream=EVENTS)
+
+    async def _read(self, subscription: JetStreamContext.PullSubscription) -> None:
+        empty, connection = 0, self._bus.reconnects
+        try:
+            while not self._stopping.is_set() and empty < _REBIND_AFTER and connection == self._bus.reconnects:
+                try:
+                    (message,) = await subscription.fetch(1, timeout=FETCH_SECONDS)
+                except (TimeoutError, nats.errors.TimeoutError):
+                    empty += 1
+                    continue
+                empty = 0
+                await self._take(message)
+        finally:
+            with contextlib.suppress(*_NATS_ERRORS):
+                await subscription.unsubscribe()
+
+    async def _take(self, message: Msg) -> None:
+        try:
+            if self._concerns_us(message):
+                await self._persist(decode_batch(message.data))
+        except UndecodableBatch:
+            await self._put_aside(message, "undecodable")
+        except (ServiceUnavailable, PublishFailed):
+            return  # stopping: the next holder takes it after ACK_WAIT
+        except Exception as error:
+            _log.error("events_failed", durable=self._durable, exc_info=error)
+            if (message.metadata.num_delivered or 1) < MAX_DELIVERIES:
+                await message.nak(delay=1)
+                return
+            await self._put_aside(message, "dead_letter")
+        await message.ack()
+
+    def _concerns_us(self, message: Msg) -> bool:
+        listed = (message.headers or {}).get(KINDS_HEADER)
+        return listed is None or not self._kinds.isdisjoint(listed.split(","))
+
+    async def _persist(self, batch: EventBatch) -> None:
+        """A database that is away is waited for: EVENTS keeps for days what comes meanwhile."""
+        while True:
+            try:
+                return await self._handle(batch)
+            except ServiceUnavailable:
+                if self._stopping.is_set():
+                    raise
+                await asyncio.sleep(0.25)
+
+    async def _put_aside(self, message: Msg, reason: str) -> None:
+        self._dead_letters.inc()
+        sequence = message.metadata.sequence.stream
+        note = {
+            "stream": EVENTS,
+            "sequence": sequence,
+            "subject": message.subject,
+            "bytes": len(message.data),
+            "reader": self._durable,
+            "reason": reason,
+        }
+        await self._bus.publish(
+            dead(EVENTS), msgspec.json.encode(note), msg_id=f"dead:{EVENTS}:{self._durable}:{sequence}"
+        )

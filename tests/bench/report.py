@@ -1,0 +1,215 @@
+"""The tables a reader sees at the end; the same figures and more are in the JSON."""
+
+from collections.abc import Iterable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import bars, floors_http, floors_nats, floors_postgres
+from tests.bench.processes import Usage
+from tests.bench.results import Results
+
+WIDTH = 120
+_COLOURS = {"met": "green", "missed": "red", "not measured": "dim"}
+_BESIDE_BATCH = (
+    floors_nats.ENVELOPES,
+    floors_postgres.CREATED,
+    floors_postgres.OUTCOME,
+    floors_http.HTTP2,
+)
+"""Steps that a batch passes through: none of them can be beaten."""
+
+
+def console() -> Console:
+    """As wide as the tables need where the output is no terminal."""
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def show(results: Results, out: Console) -> None:
+    machine = results.machine
+    out.print(
+        f"\n{machine.cores} cores, {machine.memory_gib:.0f} GiB, {machine.system}, Python {machine.python}, "
+        f"load before the start {machine.load_before:.2f}"
+    )
+    for table in _tables(results):
+        out.print()
+        out.print(table)
+    for part, problem in results.problems.items():
+        out.print(f"\n[red]{part} was not measured:[/] {problem}", soft_wrap=True)
+
+
+def _tables(results: Results) -> Iterable[Table]:
+    if results.floors:
+        yield _floors(results)
+    if results.baseline:
+        yield _baseline(results)
+    if results.batch:
+        yield _batch(results)
+        largest = results.runs(results.sizes()[-1])[-1]
+        yield _costs(
+            f"Where the time goes: batch of {largest.messages:,}",
+            largest.usage,
+            largest.messages,
+            largest.generator_cpu_seconds,
+            largest.machine_cpu_seconds,
+        )
+        yield _memory(results)
+    if results.single is not None:
+        yield _single(results)
+        single = results.single
+        yield _costs(
+            "Where the time goes: single POST",
+            single.usage,
+            single.accepted,
+            single.generator_cpu_seconds,
+            single.machine_cpu_seconds,
+        )
+    if results.critical is not None:
+        yield _critical(results)
+    yield _ratios(results)
+    yield _bars(results)
+
+
+def _table(title: str, *columns: str) -> Table:
+    """The first column is text, the others are figures."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    return table
+
+
+def _floors(results: Results) -> Table:
+    table = _table("Floors", "step", "per second", "client µs", "server µs", "ARCHITECTURE §4")
+    for floor in results.floors:
+        server = "" if floor.server_micros is None else f"{floor.server_micros:.1f}"
+        table.add_row(floor.step, f"{floor.per_second:,.0f}", f"{floor.client_micros:.1f}", server, floor.reference)
+    return table
+
+
+def _baseline(results: Results) -> Table:
+    title = "Written by hand: one job at a time, aioapns and firebase-admin"
+    table = _table(title, "workers", "messages", "seconds", "per second", "µs a message")
+    for found in results.baseline:
+        workers = f"{found.processes} process{'es' * (found.processes > 1)} × {found.workers}"
+        figures = (
+            f"{found.messages:,}",
+            f"{found.seconds:.1f}",
+            f"{found.per_second:,.0f}",
+            f"{found.cpu_micros:,.0f}",
+        )
+        table.add_row(workers, *figures)
+    return table
+
+
+def _batch(results: Results) -> Table:
+    title = "Batch API: accepted → provider answered → outcome committed"
+    columns = ("messages", "seconds", "per second", "accepted/s", "first/s", "last/s", "last ÷ first", "503", "repeats")
+    table = _table(title, *columns)
+    for run in results.batch:
+        table.add_row(
+            f"{run.messages:,}",
+            f"{run.seconds:.1f}",
+            f"{run.per_second:,.0f}",
+            f"{run.accepted_per_second:,.0f}",
+            f"{run.first_per_second:,.0f}",
+            f"{run.last_per_second:,.0f}",
+            f"{run.growth:.2f}",
+            str(run.put_off),
+            str(run.sandbox_repeated),
+        )
+    return table
+
+
+def _costs(title: str, usage: Mapping[str, Usage], messages: int, generator: float, machine: float) -> Table:
+    table = _table(title, "process", "CPU s", "µs a message", "peak MB", "processes")
+    for name, used in sorted(usage.items(), key=lambda item: -item[1].cpu_seconds):
+        restarted = " (restarted)" if used.restarted else ""
+        table.add_row(
+            name + restarted,
+            f"{used.cpu_seconds:.1f}",
+            f"{used.cpu_seconds * 1e6 / messages:.1f}",
+            f"{used.peak_mb:.0f}",
+            str(used.processes),
+        )
+    table.add_row("load generator", f"{generator:.1f}", f"{generator * 1e6 / messages:.1f}", "", "1", end_section=True)
+    total = sum(used.cpu_seconds for used in usage.values()) + generator
+    table.add_row("together", f"{total:.1f}", f"{total * 1e6 / messages:.1f}", "", "")
+    table.add_row("all cores, anybody", f"{machine:.1f}", f"{machine * 1e6 / messages:.1f}", "", "")
+    return table
+
+
+def _memory(results: Results) -> Table:
+    sizes = results.sizes()
+    table = _table("Memory peak, MB", "service", *(f"{size:,}" for size in sizes))
+    peaks = {size: bars.service_peaks(results, size) for size in sizes}
+    for name in sorted(peaks[sizes[0]]):
+        table.add_row(name, *(f"{peaks[size].get(name, 0):.0f}" for size in sizes))
+    return table
+
+
+def _single(results: Results) -> Table:
+    single = results.single
+    assert single is not None
+    title = f"Single POST /messages, {single.connections} connections, {single.seconds:.0f} s"
+    table = _table(title, "accepted/s", "committed/s", "backlog", "s of work", "p50 ms", "p95 ms", "p99 ms", "worst ms")
+    latency = single.latency
+    table.add_row(
+        f"{single.accepted_per_second:,.0f}",
+        f"{single.committed_per_second:,.0f}",
+        f"{single.backlog:,}",
+        f"{single.backlog_seconds:.2f}",
+        *(f"{value:.1f}" for value in (latency.p50, latency.p95, latency.p99, latency.worst)),
+    )
+    table.caption = "answers: " + ", ".join(f"{count:,} × {status}" for status, count in sorted(single.answers.items()))
+    return table
+
+
+def _critical(results: Results) -> Table:
+    found = results.critical
+    assert found is not None
+    title = (
+        f"Critical messages beside bulk ones: {found.delivered:,} of {found.messages:,} delivered, "
+        f"{found.waiting_at_start:,} → {found.waiting_at_end:,} bulk waiting, {found.bulk_per_second:,.0f}/s"
+    )
+    table = _table(title, "milliseconds", "p50", "p95", "p99", "worst")
+    rows = {
+        "created → provider answered": found.to_provider,
+        "request due → provider answered": found.from_request,
+        "request due → 201": found.accepting,
+    }
+    for name, latency in rows.items():
+        table.add_row(name, *(f"{value:,.1f}" for value in (latency.p50, latency.p95, latency.p99, latency.worst)))
+    return table
+
+
+def _ratios(results: Results) -> Table:
+    table = _table("Ratios of this run", "product", "against", "ratio")
+    best = results.best_baseline()
+    if results.batch:
+        size = results.sizes()[-1]
+        rate = results.batch_rate(size)
+        product = f"batch of {size:,}: {rate:,.0f}/s"
+        for step in _BESIDE_BATCH:
+            floor = results.floor(step)
+            if floor is not None:
+                table.add_row(product, f"{step}: {floor.per_second:,.0f}/s", f"{rate / floor.per_second:.2f}")
+        if best is not None:
+            table.add_row(product, f"by hand, best: {best.per_second:,.0f}/s", f"{rate / best.per_second:.1f}")
+    floor = results.floor(floors_http.AIOHTTP)
+    if results.single is not None:
+        rate = results.single.committed_per_second
+        product = f"single POST: {rate:,.0f}/s"
+        if floor is not None:
+            table.add_row(product, f"{floor.step}: {floor.per_second:,.0f}/s", f"{rate / floor.per_second:.2f}")
+        if best is not None:
+            table.add_row(product, f"by hand, best: {best.per_second:,.0f}/s", f"{rate / best.per_second:.1f}")
+    return table
+
+
+def _bars(results: Results) -> Table:
+    table = _table("Bars of ARCHITECTURE §7", "work", "bar", "reach", "measured", "")
+    for bar in bars.judge(results):
+        verdict = f"[{_COLOURS[bar.verdict]}]{bar.verdict}[/]"
+        table.add_row(bar.work, bar.bar, bar.reach, bar.measured, verdict)
+    return table
