@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint types generate verify bench faults faults-short lock clean
+.PHONY: help install run demo test lint types generate verify bench faults faults-short compose-env lock clean
 
 # The first Python that is new enough. `make PYTHON=/path/to/python3 …` names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -70,9 +70,12 @@ faults: install ## Kill and break every part under 20,000 messages each, and che
 faults-short: install ## The kills alone, under 2,000 messages each: what CI runs
 	$(BIN)/pytest tests/faults -m kills --messages 2000 $(ARGS)
 
+compose-env: install ## Write .env, fresh secrets for docker compose; an .env that is there stays
+	@test -e .env || (umask 077 && $(BIN)/python deploy/compose/new_env.py > .env.new && mv .env.new .env)
+
 lock: install ## Resolve the dependencies anew (ARGS="--upgrade")
 	$(COMPILE) --extra embedded --group dev --output-file requirements.lock $(ARGS) pyproject.toml
-	$(COMPILE) --constraint requirements.lock --output-file requirements-runtime.lock pyproject.toml
+	$(COMPILE) --group build --constraint requirements.lock --output-file requirements-runtime.lock pyproject.toml
 
 clean: ## Remove .venv and caches; the data of `make run` stays
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

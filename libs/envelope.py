@@ -43,7 +43,7 @@ class Push(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     silent: bool = False
 
 
-class Content(msgspec.Struct, frozen=True, omit_defaults=True):
+class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a person is shown. Sealed everywhere but in SEND."""
 
     title: str | None = None
@@ -53,7 +53,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     collapse_key: str | None = None
 
 
-class Accepted(msgspec.Struct, frozen=True, array_like=True):
+class Accepted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One accepted message on DISPATCH."""
 
     message_id: str
@@ -66,7 +66,7 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True):
     category: str = "info"
 
 
-class Delivery(msgspec.Struct, frozen=True, array_like=True):
+class Delivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One rendered, routed message on SEND: all that a provider needs."""
 
     message_id: str
@@ -83,7 +83,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     token_kind: Literal["token", "fid"] = "token"
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
+class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One fact about one message on OUTCOME, to be appended to the log by lifecycle."""
 
     message_id: str

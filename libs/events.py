@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from libs.ids import UUID_PATTERN
+
 KINDS_HEADER = "Kinds"
 """Header that lists the kinds in a batch, so that a subscriber can pass over a batch without decoding it."""
 
@@ -16,7 +18,7 @@ class UndecodableBatch(Exception):
     """The bytes on the subject are no batch of ours."""
 
 
-class PublishedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+class PublishedEvent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One fact of the log, identified by (message_id, kind, attempt, key), in the order of (epoch, txid, position)."""
 
     epoch: int
@@ -44,12 +46,12 @@ class EventBatch(msgspec.Struct, frozen=True):
 class Rejection(msgspec.Struct, frozen=True):
     """What the `data` of a `failed` event says where the provider will not take the recipient's address again."""
 
-    disable: int
+    disable: Annotated[int, msgspec.Meta(ge=-32768, le=0)]
     """The subscription status that says why (REF-002), such as -10."""
-    subscription_id: str
-    token_version: int
+    subscription_id: Annotated[str, msgspec.Meta(pattern=UUID_PATTERN, max_length=36)]
+    token_version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     """The address that was rejected: a newer one is not touched."""
-    rejected_at_ms: int | None = None
+    rejected_at_ms: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
     """Unix milliseconds since when the provider knows the address to be dead (APNs' 410 timestamp)."""
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _UUID = re.compile(UUID_PATTERN)

@@ -154,7 +154,7 @@ class Resolve(msgspec.Struct, frozen=True):
     key_ids: list[bytes] = []
 
 
-class Recipient(msgspec.Struct, frozen=True, array_like=True):
+class Recipient(msgspec.Struct, frozen=True, array_like=True, gc=False):
     subscription_id: str
     type: str
     status: int
@@ -178,7 +178,7 @@ class Resolved(msgspec.Struct, frozen=True):
 # lifecycle ------------------------------------------------------------------------------------------------------------
 
 
-class NewMessage(msgspec.Struct, frozen=True, array_like=True):
+class NewMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message that passed the gateway's checks."""
 
     message_id: str

@@ -28,7 +28,7 @@ _REBIND_AFTER = 10
 """Empty fetches: a recreated stream has lost its consumers, and nobody tells."""
 
 _log = telemetry.logger("subscribe")
-_NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, OSError)
+_NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, OSError, PublishFailed)
 
 
 class Subscriber:
@@ -80,24 +80,34 @@ class Subscriber:
         empty, connection = 0, self._bus.reconnects
         try:
             while not self._stopping.is_set() and empty < _REBIND_AFTER and connection == self._bus.reconnects:
-                try:
-                    (message,) = await subscription.fetch(1, timeout=FETCH_SECONDS)
-                except (TimeoutError, nats.errors.TimeoutError):
-                    empty += 1
-                    continue
-                empty = 0
-                await self._take(message)
+                message = await self._next(subscription)
+                empty = empty + 1 if message is None else 0
+                if message is not None:
+                    await self._take(message)
         finally:
             with contextlib.suppress(*_NATS_ERRORS):
                 await subscription.unsubscribe()
 
+    async def _next(self, subscription: JetStreamContext.PullSubscription) -> Msg | None:
+        """None when nothing came in time, or on `stop`, which does not wait for that time."""
+        fetching = asyncio.create_task(subscription.fetch(1, timeout=FETCH_SECONDS))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return (await fetching)[0] if fetching.done() else None
+        except (TimeoutError, nats.errors.TimeoutError):
+            return None
+        finally:
+            fetching.cancel()
+            stopping.cancel()
+
     async def _take(self, message: Msg) -> None:
         try:
             if self._concerns_us(message):
-                await self._persist(decode_batch(message.data))
+                await self._persist(decode_batch(message.data), message)
         except UndecodableBatch:
             await self._put_aside(message, "undecodable")
-        except (ServiceUnavailable, PublishFailed):
+        except ServiceUnavailable:
             return  # stopping: the next holder takes it after ACK_WAIT
         except Exception as error:
             _log.error("events_failed", durable=self._durable, exc_info=error)
@@ -111,7 +121,7 @@ class Subscriber:
         listed = (message.headers or {}).get(KINDS_HEADER)
         return listed is None or not self._kinds.isdisjoint(listed.split(","))
 
-    async def _persist(self, batch: EventBatch) -> None:
+    async def _persist(self, batch: EventBatch, message: Msg) -> None:
         """A database that is away is waited for: EVENTS keeps for days what comes meanwhile."""
         while True:
             try:
@@ -119,6 +129,7 @@ class Subscriber:
             except ServiceUnavailable:
                 if self._stopping.is_set():
                     raise
+                await message.in_progress()
                 await asyncio.sleep(0.25)
 
     async def _put_aside(self, message: Msg, reason: str) -> None:

@@ -32,7 +32,7 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     hang: bool = False
     """Never answer."""
     close: bool = False
-    """Cut the connection without an answer. With `goaway`: cut it right after the GOAWAY, answers not yet written lost."""
+    """Cut the connection without an answer. With `goaway`: right after the GOAWAY, losing answers not yet written."""
     goaway: Annotated[int, Meta(ge=1)] | None = None
     """GOAWAY with every so-manieth request of a connection; later streams of it are not processed."""
     accept: bool = False

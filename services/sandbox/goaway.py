@@ -46,7 +46,7 @@ class GoawayFront:
         self._tls.load_cert_chain(tls.cert, tls.key)
         self._tls.set_alpn_protocols(["h2", "http/1.1"])
         self._server: asyncio.Server | None = None
-        self.http1 = web.Server(self._handle_http1, access_log=None)
+        self.http1 = web.Server(self._handle_http1, access_log=None, handler_cancellation=True)
         self._ended = asyncio.Event()
 
     async def start(self) -> None:
@@ -80,6 +80,11 @@ class GoawayFront:
         request = Request(received.method, received.path, received.host, headers, body, "", "1.1")
         outcome = self.providers.receive(request)
         await asyncio.sleep(outcome.delay)
+        if outcome.fate == "hang" and self.hung.take():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.hung.give_back()
         if outcome.fate != "answer" and received.transport is not None:
             received.transport.abort()
         reply = outcome.reply
@@ -145,6 +150,7 @@ class Connection(asyncio.Protocol):
         """Say GOAWAY: streams begun later stay unprocessed. Then drain, or `cut`: answers not yet written are lost."""
         if self._last is None:
             self._last = self._highest
+            self._streams = {number: stream for number, stream in self._streams.items() if number <= self._last}
             if cut:
                 self._h2.data_to_send()
             self._flush()
@@ -156,10 +162,9 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _on(self, event: Any) -> None:
-        stream_id = getattr(event, "stream_id", None)
-        if self._last is not None and stream_id is not None and stream_id > self._last:
-            return
         if isinstance(event, RequestReceived):
+            if self._last is not None and event.stream_id > self._last:
+                return
             self._streams[event.stream_id] = _Stream(dict(cast("list[tuple[str, str]]", event.headers)))
         elif isinstance(event, DataReceived):
             self._take(event)
@@ -231,12 +236,16 @@ class Connection(asyncio.Protocol):
     async def _later(self, stream_id: int, outcome: Outcome) -> None:
         await asyncio.sleep(outcome.delay)
         del self._answering[stream_id]
-        self._end(stream_id, Outcome(outcome.reply, 0.0, outcome.fate))
+        try:
+            self._end(stream_id, Outcome(outcome.reply, 0.0, outcome.fate))
+        except H2Error:  # The client has taken its leave meanwhile.
+            self._transport.close()
         self._flush()
         self.end_if_drained()
 
     def _drop(self, stream_id: int) -> None:
         self._streams.pop(stream_id, None)
+        self._blocked = [(number, body) for number, body in self._blocked if number != stream_id]
         task = self._answering.pop(stream_id, None)
         if task is not None:
             task.cancel()
@@ -259,8 +268,7 @@ class Connection(asyncio.Protocol):
 
     def end_if_drained(self) -> None:
         """After GOAWAY, close once every stream it still promised has ended."""
-        if self._last is None or self._lingering or self._answering or self._blocked or self._held:
-            return
-        if not any(stream_id <= self._last for stream_id in self._streams):
+        busy = self._streams or self._answering or self._blocked or self._held
+        if self._last is not None and not busy and not self._lingering:
             self._lingering = True
             asyncio.get_running_loop().call_later(LINGER, self._transport.close)

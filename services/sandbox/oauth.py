@@ -22,6 +22,8 @@ PATH = "/token"
 LIFE = 3599
 """Seconds an access token lives; Google's own number."""
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+GOOGLE_AUDIENCE = "https://oauth2.googleapis.com/token"
+"""What google-auth writes as `aud` whatever the account's token_uri is; Google takes it, so we do beside our own."""
 SCOPES = frozenset(
     {
         "https://www.googleapis.com/auth/firebase.messaging",
@@ -148,7 +150,7 @@ def _issuer(assertion: str) -> str:
 def _verify(assertion: str, key: Any, audience: str) -> dict[str, Any]:
     options: Any = {"verify_exp": False, "verify_iat": False, "require": ["iss", "iat", "exp", "aud"]}
     try:
-        return jwt.decode(assertion, key, algorithms=["RS256"], audience=audience, options=options)
+        return jwt.decode(assertion, key, algorithms=["RS256"], audience=[audience, GOOGLE_AUDIENCE], options=options)
     except jwt.InvalidAudienceError:
         raise Refusal("invalid_grant", f"Invalid JWT: aud must be {audience}") from None
     except jwt.InvalidSignatureError:

@@ -22,7 +22,7 @@ class Sandbox(Struct, frozen=True):
     """Names and addresses the certificate is good for, with commas between."""
     max_deliveries: Positive = 50_000
     """Accepted requests whose text is kept; the oldest go first."""
-    max_delivery_bytes: Positive = 64 * 1024**2
+    max_delivery_bytes: Positive = 48 * 1024**2
     """Bytes of text kept for them."""
     max_known_ids: Positive = 1_300_000
     """Message ids remembered, to tell what was accepted twice: 14 to 27 bytes each, taken as they come."""

@@ -86,10 +86,13 @@ class AccessToken:
             self._google.refresh(_Exchange(self._transport, loop, self._clock))
         except (GoogleAuthError, ValueError, TypeError) as error:
             raise TokenRefused("oauth_refused", "credentials") from error
+        token = self._google.token
+        if not (isinstance(token, str) and token.isascii() and token.isprintable()):
+            raise TokenRefused("oauth_refused", "credentials")
         if self._google.expiry is None:
-            return self._google.token, UNKNOWN_LIFETIME
+            return token, UNKNOWN_LIFETIME
         lifetime = self._google.expiry.replace(tzinfo=UTC) - datetime.now(UTC)
-        return self._google.token, lifetime.total_seconds()
+        return token, lifetime.total_seconds()
 
     async def close(self) -> None:
         if self._fetching is not None:

@@ -16,7 +16,7 @@ from services.senders.apns_pool import ApnsPool, ApnsReply
 from services.senders.connections import Connections
 from services.senders.contract import Accepted, Rejected, Result, RetryClass, TryLater
 from services.senders.provider_token import MalformedKey, ProviderToken
-from services.senders.transport import Http2Transport, NotSent, UnknownOutcome, read_ca
+from services.senders.transport import Http2Transport, NotSent, UnknownOutcome, https_origin, read_ca
 
 Verdict = RetryClass | Literal["rejected"] | int
 """A retry class; `rejected`: this message only; a number: rejected, and the REF-002 code for the subscription."""
@@ -94,7 +94,8 @@ class ApnsSender:
     """Sends through Apple's HTTP/2 API with token authentication.
 
     `timeout` in seconds. `connections` are per application, endpoint, team and key: Apple ties a connection to one
-    team, and no tenant shares one with another.
+    team, and no tenant shares one with another. Raises ValueError for a URL that is not HTTPS, OSError for a CA
+    file that cannot be read.
     """
 
     channel: ClassVar[str] = "apns"
@@ -108,8 +109,8 @@ class ApnsSender:
         timeout: float,
         clock: Clock,
     ) -> None:
-        self.production_url = production_url
-        self.development_url = development_url
+        self.production_url = https_origin(production_url)
+        self.development_url = https_origin(development_url)
         self.clock = clock
         self._ca = read_ca(ca_file)
         self._size = connections
@@ -140,7 +141,7 @@ class ApnsSender:
             return TryLater(error.reason, "network")
         except UnknownOutcome as error:
             return TryLater(error.reason, "network", unknown=True)
-        return judge(reply, delivery.registered_at_ms)
+        return judge(reply, delivery)
 
     async def close(self) -> None:
         pools = [pool for each in self._accounts.all() for pool in (each.production, each.development)]
@@ -183,17 +184,20 @@ def collapse_id(message_id: str, content: Content) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def judge(reply: ApnsReply, registered_at_ms: int) -> Result:
-    """What Apple's answer means for the message and for the address."""
+def judge(reply: ApnsReply, delivery: Delivery) -> Result:
+    """What Apple's answer means for the message and for the address.
+
+    The endpoint is recorded: to the wrong one, a good token is a BadDeviceToken.
+    """
     if reply.status == "200":
         return Accepted(reply.notification_id)
     status = int(reply.status)
     reason = reply.description or f"status_{status}"
     verdict = REASONS.get(reason) or _by_status(status)
-    data: dict[str, object] = {"status": status}
+    data: dict[str, object] = {"status": status, "endpoint": "development" if delivery.test else "production"}
     if reason in TIMESTAMPED:
-        data |= {"timestamp": reply.timestamp, "registered_at_ms": registered_at_ms}
-        if reply.timestamp is None or reply.timestamp <= registered_at_ms:
+        data |= {"timestamp": reply.timestamp, "registered_at_ms": delivery.registered_at_ms}
+        if reply.timestamp is None or reply.timestamp <= delivery.registered_at_ms:
             return Rejected(reason, None, data | {"address": "kept"})
     if isinstance(verdict, int):
         return Rejected(reason, verdict, data)

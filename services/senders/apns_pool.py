@@ -49,7 +49,7 @@ class ApnsPool:
     """
 
     def __init__(self, url: str, token: ProviderToken, connections: Connections, clock: Clock) -> None:
-        self._prefix = f"{url.rstrip('/')}/3/device/"
+        self._prefix = f"{url}/3/device/"
         self._token = token
         self._connections = connections
         self._clock = clock

@@ -17,7 +17,7 @@ from services.senders.accounts import Accounts, CredentialFault
 from services.senders.connections import Connections
 from services.senders.contract import Accepted, Rejected, Result, RetryClass, TryLater
 from services.senders.fcm_error import FcmFailure, read_failure
-from services.senders.transport import Http2Transport, NotSent, Response, UnknownOutcome, read_ca
+from services.senders.transport import Http2Transport, NotSent, Response, UnknownOutcome, https_origin, read_ca
 
 Verdict = RetryClass | Literal["rejected", "by_field"] | int
 """A retry class; `rejected`: this message only; a number: rejected, and the REF-002 code for the subscription;
@@ -92,22 +92,18 @@ class _Project:
         self.token = token
         self.connections = connections
 
-    async def close(self) -> None:
-        await self.token.close()
-        await self.connections.close()
-
 
 class FcmSender:
     """Sends through FCM's HTTP v1 API. `timeout` in seconds (Google asks for no less than 10).
 
     `connections` are per application and service account. `base_url` is FCM's; a service account's token endpoint must
-    be Google's or on the same host.
+    be Google's or on the same host. Raises ValueError for a URL that is not HTTPS, OSError for an unreadable `ca_file`.
     """
 
     channel: ClassVar[str] = "fcm"
 
     def __init__(self, base_url: str, ca_file: str | None, connections: int, timeout: float, clock: Clock) -> None:
-        self._base_url = base_url.rstrip("/")
+        self._base_url = https_origin(base_url)
         self._host = urlsplit(base_url).hostname or ""
         self._ca = read_ca(ca_file)
         self._size = connections
@@ -126,14 +122,18 @@ class FcmSender:
             return TryLater(refused.reason, refused.retry_class, refused.retry_after)
         try:
             body = request_body(delivery, self._clock.time())
-            headers = {"authorization": authorization, "content-type": "application/json"}
+        except ValueError:
+            return Rejected("invalid_message")
+        return await self._call(project, authorization, body)
+
+    async def _call(self, project: _Project, authorization: str, body: bytes) -> Result:
+        headers = {"authorization": authorization, "content-type": "application/json"}
+        try:
             response = await project.connections.post(project.url, headers, body)
         except NotSent as error:
             return TryLater(error.reason, "network")
         except UnknownOutcome as error:
             return TryLater(error.reason, "network", unknown=True)
-        except ValueError:
-            return Rejected("invalid_message")
         if response.status == 401:
             project.token.discard(authorization)
         return judge(response, self._clock.time())
@@ -152,8 +152,9 @@ class FcmSender:
         return _Project(url, token, connections)
 
     async def close(self) -> None:
-        await asyncio.gather(*(project.close() for project in self._projects.all()))
-        await self._oauth.close()
+        await asyncio.gather(*(project.token.close() for project in self._projects.all()))
+        opened = [project.connections for project in self._projects.all()]
+        await asyncio.gather(self._oauth.close(), *(connections.close() for connections in opened))
 
 
 def request_body(delivery: Delivery, now: float) -> bytes:

@@ -138,6 +138,13 @@ def _classify(error: DetailedPyreqwestError) -> NotSent | UnknownOutcome | Value
     return UnknownOutcome("closed" if isinstance(error, ClientClosedError) else "connection_lost")
 
 
+def https_origin(url: str) -> str:
+    """The URL without a slash at its end. Raises ValueError for what no transport of ours would call."""
+    if not url.startswith("https://"):
+        raise ValueError("a provider's URL begins with https://")
+    return url.rstrip("/")
+
+
 def read_ca(ca_file: str | None) -> bytes | None:
     """PEM certificates to trust beside the built-in ones; None: no further ones. Raises OSError."""
     return None if ca_file is None else Path(ca_file).read_bytes()

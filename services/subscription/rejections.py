@@ -1,4 +1,4 @@
-"""Addresses that a provider refused for good are switched off, as an ordinary subscriber of EVENTS learns of them (R12).
+"""Addresses that a provider refused for good are switched off; EVENTS tells of them, as it does any subscriber (R12).
 
 Only where the rejected version of the token is still the current one: it may have been replaced meanwhile.
 """
@@ -37,11 +37,7 @@ def _rejected(event: PublishedEvent) -> RejectedToken | None:
     try:
         found = msgspec.convert(event.data, Rejection)
     except msgspec.ValidationError as error:
-        found, reason = None, str(error)
-    else:
-        reason = "out of range"
-    if found is None or not (-32768 <= found.disable <= 0 and is_id(found.subscription_id)):
-        _log.warning("rejection_not_understood", message_id=event.message_id, reason=reason)
+        _log.warning("rejection_not_understood", message_id=event.message_id, reason=str(error))
         return None
     return RejectedToken(
         found.subscription_id,

@@ -72,7 +72,7 @@ def _critical(results: Results) -> Bar:
 
 
 def _growth(results: Results) -> Bar:
-    work, bar, reach = "rate of the last 100k ÷ the first 100k, at 1M", "0.9", "flat"
+    work, bar, reach = "rate, last 100k ÷ first 100k of 1M", "0.9", "flat"
     runs = results.runs(LONG_RUN)
     if not runs:
         return _open(work, bar, reach)
@@ -81,7 +81,7 @@ def _growth(results: Results) -> Bar:
 
 
 def _memory(results: Results) -> list[Bar]:
-    grown, size = "memory peak at 1M ÷ at 100k, worst service", "memory peak, worst service"
+    grown, size = "memory at 1M ÷ at 100k, worst service", "memory, worst service"
     peaks = {count: service_peaks(results, count) for count in results.sizes()}
     if not peaks:
         return [_open(grown, "1.1"), _open(size, "200 MB")]

@@ -17,6 +17,8 @@ from tests.bench.system import System
 SENDERS = ("sender-apns", "sender-fcm")
 PER_SECOND = 20
 CONNECTIONS = 8
+PILING = 4
+"""Connections for the bulk messages."""
 SATURATED_AFTER = 2000
 """Bulk outcomes after which the senders count as busy."""
 TAIL_SECONDS = 60.0
@@ -59,21 +61,16 @@ class _Answer(msgspec.Struct, frozen=True):
 async def run(system: System, recipients: Recipients, bulk: int, seconds: float) -> CriticalResult:
     """Raises `RuntimeError` for a refused message, `Stalled` when the bulk messages do not move."""
     await system.forget_deliveries()
-    progress = Progress(system)
-    await progress.start()
-    await system.hold(SENDERS)
-    try:
-        requests = recipients.batches(bulk, REQUEST_ITEMS)
-        sent = await send_batches(f"{system.api}/messages/batch", requests, 4)
-    finally:
-        await system.release(SENDERS)
-    await progress.reached(SATURATED_AFTER)
-    waiting_at_start, started = sent.accepted - progress.count, time.monotonic()
-    pace = _Pace(system, recipients.singles("critical"))
-    await pace.run(seconds)
-    elapsed, waiting_at_end = time.monotonic() - started, sent.accepted - progress.count
-    delivered = await _delivered(system, list(pace.due))
-    await progress.stop()
+    async with Progress(system) as progress:
+        waiting = await _pile_up(system, recipients, bulk)
+        await progress.reached(SATURATED_AFTER)
+        waiting_at_start, started = waiting - progress.count, time.monotonic()
+        pace = _Pace(system, recipients.singles("critical"))
+        await pace.run(seconds)
+        elapsed, waiting_at_end = time.monotonic() - started, waiting - progress.count
+        delivered = await _delivered(system, list(pace.due))
+    if not delivered:
+        raise RuntimeError(f"none of {len(pace.due)} critical messages was delivered within {TAIL_SECONDS:.0f} s")
     return CriticalResult(
         messages=len(pace.due),
         delivered=len(delivered),
@@ -85,6 +82,16 @@ async def run(system: System, recipients: Recipients, bulk: int, seconds: float)
         from_request=latency_of([sent - pace.due[identifier] for _, sent, identifier in delivered]),
         accepting=latency_of(pace.latencies),
     )
+
+
+async def _pile_up(system: System, recipients: Recipients, bulk: int) -> int:
+    """Have `bulk` messages accepted while the senders are held, then let the senders go; how many were accepted."""
+    await system.hold(SENDERS)
+    try:
+        requests = recipients.batches(bulk, REQUEST_ITEMS)
+        return (await send_batches(f"{system.api}/messages/batch", requests, PILING)).accepted
+    finally:
+        await system.release(SENDERS)
 
 
 class _Pace:

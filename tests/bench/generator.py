@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+NO_CONTENT = 204
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 
@@ -99,14 +100,18 @@ def _complete(buffer: bytearray) -> Answer | None:
     if end < 0:
         return None
     head = bytes(buffer[:end]).lower() + b"\r\n"
+    status, start = int(head[9:12]), end + len(_END)
+    length = 0 if status == NO_CONTENT else _length(head)
+    if len(buffer) < start + length:
+        return None
+    return Answer(status, bytes(buffer[start : start + length]), _retry_after(head))
+
+
+def _length(head: bytes) -> int:
     at = head.find(_LENGTH)
     if at < 0:
         raise ValueError("an answer without Content-Length")
-    length = int(head[at + len(_LENGTH) : head.index(b"\r\n", at)])
-    start = end + len(_END)
-    if len(buffer) < start + length:
-        return None
-    return Answer(int(head[9:12]), bytes(buffer[start : start + length]), _retry_after(head))
+    return int(head[at + len(_LENGTH) : head.index(b"\r\n", at)])
 
 
 def _retry_after(head: bytes) -> float | None:

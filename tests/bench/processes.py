@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 import msgspec
 import psutil
@@ -46,7 +48,7 @@ class _Named:
 
 
 class Meter:
-    """Watches the processes that `pids` names, from `start` to `stop`.
+    """`async with Meter(pids)`: watches the processes that `pids` names; after the block it knows their `usage`.
 
     The CPU of children that ended meanwhile is counted through their parent (`RUSAGE_CHILDREN`).
     """
@@ -55,26 +57,28 @@ class Meter:
         self._pids = pids
         self._named: dict[str, _Named] = {}
         self._task: asyncio.Task[None] | None = None
-        self._machine = 0.0
+        self.usage: dict[str, Usage] = {}
+        self.machine_seconds = 0.0
+        """CPU seconds that all cores together were busy, whoever used them."""
 
-    def start(self) -> None:
-        self._machine = _machine_busy()
+    async def __aenter__(self) -> Self:
+        self.machine_seconds = _machine_busy()
         self._look(first=True)
         self._task = asyncio.create_task(self._watch())
+        return self
 
-    async def stop(self) -> dict[str, Usage]:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if error is not None:
+            return
         self._look(first=False)
-        self._machine = _machine_busy() - self._machine
-        return {name: self._usage(name, named) for name, named in self._named.items()}
-
-    @property
-    def machine_seconds(self) -> float:
-        """After `stop`: CPU seconds that all cores together were busy, whoever used them."""
-        return self._machine
+        self.machine_seconds = _machine_busy() - self.machine_seconds
+        self.usage = {name: self._usage(name, named) for name, named in self._named.items()}
 
     async def _watch(self) -> None:
         while True:

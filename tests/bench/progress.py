@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import time
 from bisect import bisect_left
+from types import TracebackType
+from typing import Self
 
 from tests.bench.system import System
 
@@ -17,7 +19,7 @@ class Stalled(Exception):
 
 
 class Progress:
-    """A series of (monotonic seconds, outcomes committed since `start`)."""
+    """`async with Progress(system)`: a series of (monotonic seconds, outcomes committed since the block began)."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -27,12 +29,15 @@ class Progress:
         self.times: list[float] = []
         self.counts: list[int] = []
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Self:
         self.base = await self._system.ended()
         self.times, self.counts = [time.monotonic()], [0]
         self._task = asyncio.create_task(self._watch())
+        return self
 
-    async def stop(self) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

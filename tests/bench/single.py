@@ -80,32 +80,28 @@ class _Load:
 async def run(system: System, recipients: Recipients, connections: int, seconds: float) -> SingleResult:
     """Raises `RuntimeError` when nothing was accepted, `Stalled` when the backlog is not worked off."""
     await system.forget_deliveries()
-    progress, meter = Progress(system), Meter(system.pids)
-    load = _Load(system.api, recipients.singles())
-    since = time.time()
-    await progress.start()
-    meter.start()
-    cpu, started = own_cpu(), time.monotonic()
-    await load.run(connections, started + seconds)
-    ended, cpu = time.monotonic(), own_cpu() - cpu
-    accepted, committed = load.answers[201], await system.ended() - progress.base
-    if not accepted or not committed:
-        raise RuntimeError(f"POST /messages: answers {dict(load.answers)}, {committed} outcomes")
-    await progress.reached(accepted)
-    await progress.stop()
-    rate = committed / (ended - started)
+    load, since = _Load(system.api, recipients.singles()), time.time()
+    async with Progress(system) as progress, Meter(system.pids) as meter:
+        cpu, started = own_cpu(), time.monotonic()
+        await load.run(connections, started + seconds)
+        elapsed, cpu = time.monotonic() - started, own_cpu() - cpu
+        accepted, committed = load.answers[201], await system.ended() - progress.base
+        if not accepted or not committed:
+            raise RuntimeError(f"POST /messages: answers {dict(load.answers)}, {committed} outcomes")
+        await progress.reached(accepted)
+    rate = committed / elapsed
     return SingleResult(
         connections=connections,
-        seconds=ended - started,
+        seconds=elapsed,
         accepted=accepted,
-        accepted_per_second=accepted / (ended - started),
+        accepted_per_second=accepted / elapsed,
         committed_per_second=rate,
         backlog=accepted - committed,
         backlog_seconds=(accepted - committed) / rate,
         latency=latency_of(load.latencies),
         answers={str(status): count for status, count in load.answers.items()},
         statuses=await system.by_status(since),
-        usage=await meter.stop(),
+        usage=meter.usage,
         generator_cpu_seconds=cpu,
         machine_cpu_seconds=meter.machine_seconds,
     )

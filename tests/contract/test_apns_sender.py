@@ -126,7 +126,9 @@ async def test_an_expired_provider_token_is_renewed_and_the_push_sent_once_more(
 async def test_a_young_token_called_expired_is_our_credentials_fault(rig: Rig) -> None:
     rig.clock.now = 1_767_225_600.0 + 600
     rig.production.handler = lambda _: apple(403, "ExpiredProviderToken")
-    assert await rig.send() == TryLater("ExpiredProviderToken", "credentials", data={"status": 403})
+    assert await rig.send() == TryLater(
+        "ExpiredProviderToken", "credentials", data={"status": 403, "endpoint": "production"}
+    )
     assert len(rig.production.requests) == 1
 
 
@@ -190,15 +192,22 @@ async def test_no_connection_is_a_known_outcome(rig: Rig) -> None:
 
 async def test_a_provider_that_shuts_down_gets_a_new_connection(rig: Rig) -> None:
     rig.production.handler = lambda _: apple(503, "Shutdown")
-    assert await rig.send() == TryLater("Shutdown", "outage", data={"status": 503})
+    assert await rig.send() == TryLater("Shutdown", "outage", data={"status": 503, "endpoint": "production"})
     rig.production.handler = lambda _: Answer()
     assert await rig.send() == Accepted(MESSAGE_ID)
     assert len(rig.production.connections) == 2
 
 
+def test_a_url_without_tls_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="https"):
+        ApnsSender("http://api.push.apple.com", "https://api.sandbox.push.apple.com", None, 1, 1.0, FakeClock())
+
+
 async def test_retry_after_is_kept(rig: Rig) -> None:
     rig.production.handler = lambda _: Answer(503, b'{"reason":"ServiceUnavailable"}', {"retry-after": "17"})
-    assert await rig.send() == TryLater("ServiceUnavailable", "outage", 17.0, data={"status": 503})
+    assert await rig.send() == TryLater(
+        "ServiceUnavailable", "outage", 17.0, data={"status": 503, "endpoint": "production"}
+    )
 
 
 async def test_a_burst_waits_for_the_first_valid_request_as_apple_demands(rig: Rig) -> None:
@@ -216,7 +225,7 @@ async def test_a_burst_waits_for_the_first_valid_request_as_apple_demands(rig: R
     rig.production.max_streams = 1
     rig.production.handler = gate
     results = await asyncio.gather(*(rig.send() for _ in range(50)))
-    assert results == [Rejected("BadDeviceToken", -10, {"status": 400})] * 50
+    assert results == [Rejected("BadDeviceToken", -10, {"status": 400, "endpoint": "production"})] * 50
     assert before[0] == 1
     assert sum(connection.refused for connection in rig.production.connections) == 0
 

@@ -177,6 +177,12 @@ async def test_the_token_endpoint_refuses(sandbox: SandboxServer, changes: dict[
     assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
+async def test_the_token_endpoint_takes_the_audience_that_google_auth_writes(sandbox: SandboxServer) -> None:
+    assertion = sandbox.assertion(aud="https://oauth2.googleapis.com/token")
+    async with sandbox.client() as client:
+        assert (await client.post("/token", data=token_form(assertion))).status_code == 200
+
+
 async def test_the_token_endpoint_refuses_other_grants_and_forgeries(sandbox: SandboxServer) -> None:
     forger, _ = make_fcm_credential(PROJECT, sandbox.account["token_uri"])
     claims = jwt.decode(sandbox.assertion(), options={"verify_signature": False})

@@ -131,7 +131,7 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class Rebuild(msgspec.Struct, frozen=True):
-    """What `automata projections rebuild --json` printed."""
+    """What `automata projections rebuild` printed."""
 
     messages: int
     checksum_before: str

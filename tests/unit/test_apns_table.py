@@ -15,7 +15,7 @@ RETRIED = [(reason, verdict) for reason, verdict in REASONS.items() if verdict n
 
 
 def answer(status: int, reason: str | None, timestamp: int | None = None, retry_after: float | None = None) -> Result:
-    return judge(ApnsReply(MESSAGE_ID, str(status), reason, timestamp, retry_after), REGISTERED_AT_MS)
+    return judge(ApnsReply(MESSAGE_ID, str(status), reason, timestamp, retry_after), delivery())
 
 
 def test_200_is_accepted_under_its_apns_id() -> None:
@@ -24,7 +24,7 @@ def test_200_is_accepted_under_its_apns_id() -> None:
 
 @pytest.mark.parametrize(("reason", "code"), [("BadDeviceToken", -10), ("DeviceTokenNotForTopic", -14)])
 def test_a_bad_address_is_disabled(reason: str, code: int) -> None:
-    assert answer(400, reason) == Rejected(reason, code, {"status": 400})
+    assert answer(400, reason) == Rejected(reason, code, {"status": 400, "endpoint": "production"})
 
 
 @pytest.mark.parametrize("reason", sorted(TIMESTAMPED))
@@ -37,13 +37,19 @@ def test_410_disables_an_address_not_registered_since(reason: str) -> None:
 @pytest.mark.parametrize("reason", sorted(TIMESTAMPED))
 @pytest.mark.parametrize("timestamp", [REGISTERED_AT_MS, REGISTERED_AT_MS - 1, None])
 def test_410_older_than_the_registration_keeps_the_address(reason: str, timestamp: int | None) -> None:
-    data = {"status": 410, "timestamp": timestamp, "registered_at_ms": REGISTERED_AT_MS, "address": "kept"}
+    data = {
+        "status": 410,
+        "endpoint": "production",
+        "timestamp": timestamp,
+        "registered_at_ms": REGISTERED_AT_MS,
+        "address": "kept",
+    }
     assert answer(410, reason, timestamp) == Rejected(reason, None, data)
 
 
 @pytest.mark.parametrize("reason", PERMANENT)
 def test_our_own_bad_request_is_not_the_address_fault(reason: str) -> None:
-    assert answer(400, reason) == Rejected(reason, None, {"status": 400})
+    assert answer(400, reason) == Rejected(reason, None, {"status": 400, "endpoint": "production"})
 
 
 @pytest.mark.parametrize(("reason", "verdict"), RETRIED)
@@ -56,25 +62,33 @@ def test_the_rest_is_tried_later_by_its_class(reason: str, verdict: Verdict) -> 
 
 def test_429_slows_down_this_token_alone() -> None:
     result = answer(429, "TooManyRequests", retry_after=30.0)
-    assert result == TryLater("TooManyRequests", "throttled", 30.0, data={"status": 429, "scope": "token"})
+    assert result == TryLater(
+        "TooManyRequests", "throttled", 30.0, data={"status": 429, "endpoint": "production", "scope": "token"}
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (400, Rejected("Novel", None, {"status": 400})),
-        (403, TryLater("Novel", "credentials", data={"status": 403})),
-        (429, TryLater("Novel", "throttled", data={"status": 429})),
-        (500, TryLater("Novel", "outage", data={"status": 500})),
-        (307, TryLater("Novel", "outage", data={"status": 307})),
+        (400, Rejected("Novel", None, {"status": 400, "endpoint": "production"})),
+        (403, TryLater("Novel", "credentials", data={"status": 403, "endpoint": "production"})),
+        (429, TryLater("Novel", "throttled", data={"status": 429, "endpoint": "production"})),
+        (500, TryLater("Novel", "outage", data={"status": 500, "endpoint": "production"})),
+        (307, TryLater("Novel", "outage", data={"status": 307, "endpoint": "production"})),
     ],
 )
 def test_an_unknown_reason_is_judged_by_its_status(status: int, expected: Result) -> None:
     assert answer(status, "Novel") == expected
 
 
+def test_a_bad_token_tells_which_endpoint_called_it_so() -> None:
+    result = judge(ApnsReply(MESSAGE_ID, "400", "BadDeviceToken", None, None), delivery(test=True))
+    assert isinstance(result, Rejected)
+    assert result.data["endpoint"] == "development"
+
+
 def test_an_answer_without_reason_names_its_status() -> None:
-    assert answer(502, None) == TryLater("status_502", "outage", data={"status": 502})
+    assert answer(502, None) == TryLater("status_502", "outage", data={"status": 502, "endpoint": "production"})
 
 
 def test_tables_name_nothing_unknown() -> None:

@@ -1,0 +1,433 @@
+-- The whole schema: what the numbered files beside this one come to. Written by `make generate`; change a migration.
+-- Roles, passwords and the rows that migrations insert are not in it, nor are the weekly partitions.
+
+CREATE SCHEMA application;
+
+CREATE SCHEMA lifecycle;
+
+CREATE SCHEMA subscription;
+
+CREATE FUNCTION lifecycle.ensure_partitions(weeks integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'lifecycle'
+    AS $$
+DECLARE
+    week  timestamptz;
+    label text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('lifecycle.ensure_partitions'));
+    FOR n IN -1 .. weeks LOOP
+        week := date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + n * interval '7 days';
+        label := to_char(week AT TIME ZONE 'UTC', 'IYYY"w"IW');
+        IF to_regclass('lifecycle.messages_' || label) IS NULL THEN
+            EXECUTE format(
+                'CREATE TABLE lifecycle.%I PARTITION OF lifecycle.messages FOR VALUES FROM (%L) TO (%L) '
+                'WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1)',
+                'messages_' || label,
+                lifecycle.first_id_at(week), lifecycle.first_id_at(week + interval '7 days'));
+        END IF;
+        IF to_regclass('lifecycle.message_events_' || label) IS NULL THEN
+            EXECUTE format(
+                'CREATE TABLE lifecycle.%I PARTITION OF lifecycle.message_events FOR VALUES FROM (%L) TO (%L)',
+                'message_events_' || label,
+                lifecycle.first_id_at(week), lifecycle.first_id_at(week + interval '7 days'));
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION lifecycle.first_id_at(moment timestamp with time zone) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((lpad(to_hex(((EXTRACT(epoch FROM moment) * (1000)::numeric))::bigint), 12, '0'::text) || repeat('0'::text, 20)))::uuid;
+
+CREATE TABLE application.api_keys (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    name text NOT NULL,
+    keyed_hash bytea NOT NULL,
+    scopes text[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_keys_keyed_hash_check CHECK ((length(keyed_hash) = 32)),
+    CONSTRAINT api_keys_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)))
+);
+
+CREATE TABLE application.applications (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    tier text NOT NULL,
+    settings jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT applications_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+    CONSTRAINT applications_tier_check CHECK ((tier = ANY (ARRAY['default'::text, 'premium'::text, 'enterprise'::text, 'unlimited'::text])))
+);
+
+CREATE TABLE application.credentials (
+    application_id uuid NOT NULL,
+    provider text NOT NULL,
+    version integer NOT NULL,
+    sealed bytea NOT NULL,
+    wrapped_key bytea NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT credentials_provider_check CHECK ((provider = ANY (ARRAY['apns'::text, 'fcm'::text]))),
+    CONSTRAINT credentials_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE lifecycle.cursors (
+    name text NOT NULL,
+    epoch smallint NOT NULL,
+    txid xid8 NOT NULL,
+    "position" bigint NOT NULL
+);
+
+CREATE TABLE lifecycle.due (
+    message_id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    lane text NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    CONSTRAINT due_lane_check CHECK ((lane = ANY (ARRAY['critical'::text, 'normal'::text, 'bulk'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0');
+
+CREATE TABLE lifecycle.epochs (
+    epoch smallint NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE lifecycle.handoffs (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    lane text NOT NULL,
+    message_ids uuid[] NOT NULL,
+    repairs smallint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT handoffs_lane_check CHECK ((lane = ANY (ARRAY['critical'::text, 'normal'::text, 'bulk'::text])))
+);
+
+CREATE TABLE lifecycle.idempotency_keys (
+    application_id uuid NOT NULL,
+    key text NOT NULL,
+    fingerprint bytea NOT NULL,
+    answer bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE SEQUENCE lifecycle.message_events_position
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 100;
+
+CREATE TABLE lifecycle.message_events (
+    message_id uuid NOT NULL,
+    kind text NOT NULL COLLATE pg_catalog."C",
+    attempt smallint NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    occurred_at timestamp with time zone DEFAULT now() NOT NULL,
+    application_id uuid NOT NULL,
+    reason text,
+    data jsonb,
+    sealed bytea,
+    epoch smallint DEFAULT (current_setting('automata.epoch'::text))::smallint NOT NULL,
+    txid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    "position" bigint DEFAULT nextval('lifecycle.message_events_position'::regclass) NOT NULL,
+    CONSTRAINT message_events_attempt_check CHECK ((attempt >= 0)),
+    CONSTRAINT message_events_kind_check CHECK ((kind = ANY (ARRAY['created'::text, 'scheduled'::text, 'held'::text, 'routed'::text, 'intent'::text, 'retried'::text, 'sent'::text, 'errored'::text, 'failed'::text, 'expired'::text, 'superseded'::text, 'bounced'::text, 'cancelled'::text, 'received'::text, 'converted'::text])))
+)
+PARTITION BY RANGE (message_id);
+
+CREATE TABLE lifecycle.message_events_other (
+    message_id uuid CONSTRAINT message_events_message_id_not_null NOT NULL,
+    kind text CONSTRAINT message_events_kind_not_null NOT NULL COLLATE pg_catalog."C",
+    attempt smallint CONSTRAINT message_events_attempt_not_null NOT NULL,
+    key text CONSTRAINT message_events_key_not_null NOT NULL COLLATE pg_catalog."C",
+    occurred_at timestamp with time zone DEFAULT now() CONSTRAINT message_events_occurred_at_not_null NOT NULL,
+    application_id uuid CONSTRAINT message_events_application_id_not_null NOT NULL,
+    reason text,
+    data jsonb,
+    sealed bytea,
+    epoch smallint DEFAULT (current_setting('automata.epoch'::text))::smallint CONSTRAINT message_events_epoch_not_null NOT NULL,
+    txid xid8 DEFAULT pg_current_xact_id() CONSTRAINT message_events_txid_not_null NOT NULL,
+    "position" bigint DEFAULT nextval('lifecycle.message_events_position'::regclass) CONSTRAINT message_events_position_not_null NOT NULL,
+    CONSTRAINT message_events_attempt_check CHECK ((attempt >= 0)),
+    CONSTRAINT message_events_kind_check CHECK ((kind = ANY (ARRAY['created'::text, 'scheduled'::text, 'held'::text, 'routed'::text, 'intent'::text, 'retried'::text, 'sent'::text, 'errored'::text, 'failed'::text, 'expired'::text, 'superseded'::text, 'bounced'::text, 'cancelled'::text, 'received'::text, 'converted'::text])))
+);
+
+CREATE TABLE lifecycle.messages (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    subscription_id uuid NOT NULL,
+    channel text NOT NULL,
+    lane text NOT NULL,
+    category text NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    attempt smallint DEFAULT 1 NOT NULL,
+    ttl integer NOT NULL,
+    handoff_id uuid NOT NULL,
+    collapse_hash bytea,
+    reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    sent_at timestamp with time zone,
+    received_at timestamp with time zone,
+    converted_at timestamp with time zone,
+    failed_at timestamp with time zone,
+    cancelled_at timestamp with time zone,
+    CONSTRAINT messages_category_check CHECK ((category = ANY (ARRAY['info'::text, 'ad'::text]))),
+    CONSTRAINT messages_lane_check CHECK ((lane = ANY (ARRAY['critical'::text, 'normal'::text, 'bulk'::text]))),
+    CONSTRAINT messages_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'successful'::text, 'failed'::text, 'errored'::text, 'received'::text, 'converted'::text, 'cancelled'::text]))),
+    CONSTRAINT messages_ttl_check CHECK ((ttl > 0))
+)
+PARTITION BY RANGE (id);
+
+CREATE TABLE lifecycle.messages_other (
+    id uuid CONSTRAINT messages_id_not_null NOT NULL,
+    application_id uuid CONSTRAINT messages_application_id_not_null NOT NULL,
+    subscription_id uuid CONSTRAINT messages_subscription_id_not_null NOT NULL,
+    channel text CONSTRAINT messages_channel_not_null NOT NULL,
+    lane text CONSTRAINT messages_lane_not_null NOT NULL,
+    category text CONSTRAINT messages_category_not_null NOT NULL,
+    status text DEFAULT 'pending'::text CONSTRAINT messages_status_not_null NOT NULL,
+    attempt smallint DEFAULT 1 CONSTRAINT messages_attempt_not_null NOT NULL,
+    ttl integer CONSTRAINT messages_ttl_not_null NOT NULL,
+    handoff_id uuid CONSTRAINT messages_handoff_id_not_null NOT NULL,
+    collapse_hash bytea,
+    reason text,
+    created_at timestamp with time zone DEFAULT now() CONSTRAINT messages_created_at_not_null NOT NULL,
+    sent_at timestamp with time zone,
+    received_at timestamp with time zone,
+    converted_at timestamp with time zone,
+    failed_at timestamp with time zone,
+    cancelled_at timestamp with time zone,
+    CONSTRAINT messages_category_check CHECK ((category = ANY (ARRAY['info'::text, 'ad'::text]))),
+    CONSTRAINT messages_lane_check CHECK ((lane = ANY (ARRAY['critical'::text, 'normal'::text, 'bulk'::text]))),
+    CONSTRAINT messages_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'successful'::text, 'failed'::text, 'errored'::text, 'received'::text, 'converted'::text, 'cancelled'::text]))),
+    CONSTRAINT messages_ttl_check CHECK ((ttl > 0))
+)
+WITH (fillfactor='50');
+
+CREATE TABLE subscription.data_keys (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    wrapped bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE subscription.subscription_events (
+    "position" bigint NOT NULL,
+    subscription_id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    kind text NOT NULL,
+    actor text NOT NULL,
+    reason text,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
+    occurred_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT subscription_events_kind_check CHECK ((kind = ANY (ARRAY['created'::text, 'disabled'::text])))
+);
+
+ALTER TABLE subscription.subscription_events ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME subscription.subscription_events_position_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE subscription.subscriptions (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    type text NOT NULL,
+    status smallint NOT NULL,
+    user_id uuid,
+    key_id uuid NOT NULL,
+    token_hash bytea NOT NULL,
+    token_hint text NOT NULL,
+    token_kind text NOT NULL,
+    token_version integer DEFAULT 1 NOT NULL,
+    registered_at timestamp with time zone DEFAULT now() NOT NULL,
+    sealed_token bytea NOT NULL,
+    device_info jsonb DEFAULT '{}'::jsonb NOT NULL,
+    country text GENERATED ALWAYS AS (upper((device_info ->> ('country_code'::text COLLATE "C")))) STORED,
+    test boolean GENERATED ALWAYS AS (COALESCE(((device_info ->> 'test_type'::text) = ANY (ARRAY['1'::text, '2'::text])), false)) STORED NOT NULL,
+    tags jsonb DEFAULT '{}'::jsonb NOT NULL,
+    ad_consent boolean NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    subscribed_at timestamp with time zone,
+    unsubscribed_at timestamp with time zone,
+    last_active_at timestamp with time zone,
+    archived_at timestamp with time zone,
+    CONSTRAINT subscriptions_token_hash_check CHECK ((length(token_hash) = 32)),
+    CONSTRAINT subscriptions_token_kind_check CHECK ((token_kind = ANY (ARRAY['token'::text, 'fid'::text]))),
+    CONSTRAINT subscriptions_token_version_check CHECK ((token_version > 0)),
+    CONSTRAINT subscriptions_type_check CHECK ((type = ANY (ARRAY['iOSPush'::text, 'AndroidPush'::text, 'Email'::text, 'SMS'::text, 'KakaoTalk'::text, 'InAppMessage'::text, 'WebPush'::text])))
+)
+WITH (fillfactor='80');
+
+CREATE TABLE subscription.users (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    external_id text COLLATE pg_catalog."C",
+    key_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT users_external_id_check CHECK (((length(external_id) >= 1) AND (length(external_id) <= 255)))
+);
+
+ALTER TABLE ONLY lifecycle.message_events ATTACH PARTITION lifecycle.message_events_other DEFAULT;
+
+ALTER TABLE ONLY lifecycle.messages ATTACH PARTITION lifecycle.messages_other DEFAULT;
+
+ALTER TABLE ONLY application.api_keys
+    ADD CONSTRAINT api_keys_keyed_hash_key UNIQUE (keyed_hash);
+
+ALTER TABLE ONLY application.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY application.applications
+    ADD CONSTRAINT applications_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY application.credentials
+    ADD CONSTRAINT credentials_pkey PRIMARY KEY (application_id, provider);
+
+ALTER TABLE ONLY lifecycle.cursors
+    ADD CONSTRAINT cursors_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY lifecycle.due
+    ADD CONSTRAINT due_pkey PRIMARY KEY (message_id);
+
+ALTER TABLE ONLY lifecycle.epochs
+    ADD CONSTRAINT epochs_pkey PRIMARY KEY (epoch);
+
+ALTER TABLE ONLY lifecycle.handoffs
+    ADD CONSTRAINT handoffs_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY lifecycle.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (application_id, key);
+
+ALTER TABLE ONLY lifecycle.message_events
+    ADD CONSTRAINT message_events_pkey PRIMARY KEY (message_id, kind, attempt, key);
+
+ALTER TABLE ONLY lifecycle.message_events_other
+    ADD CONSTRAINT message_events_other_pkey PRIMARY KEY (message_id, kind, attempt, key);
+
+ALTER TABLE ONLY lifecycle.messages
+    ADD CONSTRAINT messages_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY lifecycle.messages_other
+    ADD CONSTRAINT messages_other_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY subscription.data_keys
+    ADD CONSTRAINT data_keys_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY subscription.subscription_events
+    ADD CONSTRAINT subscription_events_pkey PRIMARY KEY ("position");
+
+ALTER TABLE ONLY subscription.subscriptions
+    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY subscription.users
+    ADD CONSTRAINT users_application_id_external_id_key UNIQUE (application_id, external_id);
+
+ALTER TABLE ONLY subscription.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (id);
+
+CREATE INDEX api_keys_application ON application.api_keys USING btree (application_id);
+
+CREATE INDEX due_when ON lifecycle.due USING btree (due_at);
+
+CREATE INDEX handoffs_age ON lifecycle.handoffs USING btree (lane, created_at);
+
+CREATE INDEX idempotency_keys_age ON lifecycle.idempotency_keys USING btree (created_at);
+
+CREATE INDEX message_events_tail ON ONLY lifecycle.message_events USING btree (epoch, txid, "position");
+
+CREATE INDEX message_events_other_epoch_txid_position_idx ON lifecycle.message_events_other USING btree (epoch, txid, "position");
+
+CREATE INDEX messages_collapse ON ONLY lifecycle.messages USING btree (subscription_id, collapse_hash, id) WHERE (collapse_hash IS NOT NULL);
+
+CREATE INDEX messages_other_subscription_id_collapse_hash_id_idx ON lifecycle.messages_other USING btree (subscription_id, collapse_hash, id) WHERE (collapse_hash IS NOT NULL);
+
+CREATE INDEX subscription_events_subscription ON subscription.subscription_events USING btree (subscription_id, "position");
+
+CREATE UNIQUE INDEX subscriptions_token ON subscription.subscriptions USING btree (application_id, token_hash) WHERE (archived_at IS NULL);
+
+CREATE INDEX subscriptions_user ON subscription.subscriptions USING btree (user_id) WHERE (user_id IS NOT NULL);
+
+ALTER INDEX lifecycle.message_events_tail ATTACH PARTITION lifecycle.message_events_other_epoch_txid_position_idx;
+
+ALTER INDEX lifecycle.message_events_pkey ATTACH PARTITION lifecycle.message_events_other_pkey;
+
+ALTER INDEX lifecycle.messages_pkey ATTACH PARTITION lifecycle.messages_other_pkey;
+
+ALTER INDEX lifecycle.messages_collapse ATTACH PARTITION lifecycle.messages_other_subscription_id_collapse_hash_id_idx;
+
+ALTER TABLE ONLY application.api_keys
+    ADD CONSTRAINT api_keys_application_id_fkey FOREIGN KEY (application_id) REFERENCES application.applications(id);
+
+ALTER TABLE ONLY application.credentials
+    ADD CONSTRAINT credentials_application_id_fkey FOREIGN KEY (application_id) REFERENCES application.applications(id);
+
+ALTER TABLE ONLY subscription.subscriptions
+    ADD CONSTRAINT subscriptions_user_id_fkey FOREIGN KEY (user_id) REFERENCES subscription.users(id);
+
+ALTER TABLE ONLY subscription.users
+    ADD CONSTRAINT users_key_id_fkey FOREIGN KEY (key_id) REFERENCES subscription.data_keys(id);
+
+GRANT USAGE ON SCHEMA application TO automata_application;
+
+GRANT USAGE ON SCHEMA lifecycle TO automata_lifecycle;
+
+REVOKE USAGE ON SCHEMA public FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA subscription TO automata_subscription;
+
+REVOKE ALL ON FUNCTION lifecycle.ensure_partitions(weeks integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION lifecycle.ensure_partitions(weeks integer) TO automata_lifecycle;
+
+GRANT SELECT,INSERT ON TABLE application.api_keys TO automata_application;
+
+GRANT UPDATE(revoked_at) ON TABLE application.api_keys TO automata_application;
+
+GRANT SELECT,INSERT ON TABLE application.applications TO automata_application;
+
+GRANT SELECT,INSERT ON TABLE application.credentials TO automata_application;
+
+GRANT UPDATE(version) ON TABLE application.credentials TO automata_application;
+
+GRANT UPDATE(sealed) ON TABLE application.credentials TO automata_application;
+
+GRANT UPDATE(wrapped_key) ON TABLE application.credentials TO automata_application;
+
+GRANT UPDATE(updated_at) ON TABLE application.credentials TO automata_application;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE lifecycle.cursors TO automata_lifecycle;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.due TO automata_lifecycle;
+
+GRANT SELECT ON TABLE lifecycle.epochs TO automata_lifecycle;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.handoffs TO automata_lifecycle;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.idempotency_keys TO automata_lifecycle;
+
+GRANT USAGE ON SEQUENCE lifecycle.message_events_position TO automata_lifecycle;
+
+GRANT SELECT,INSERT ON TABLE lifecycle.message_events TO automata_lifecycle;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE lifecycle.messages TO automata_lifecycle;
+
+GRANT SELECT,INSERT ON TABLE subscription.data_keys TO automata_subscription;
+
+GRANT SELECT,INSERT ON TABLE subscription.subscription_events TO automata_subscription;
+
+GRANT SELECT,INSERT ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(status) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(updated_at) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(unsubscribed_at) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT SELECT,INSERT ON TABLE subscription.users TO automata_subscription;
