@@ -24,6 +24,7 @@ MEMORY_NEEDED = 2 * 1024**3
 POSTGRES_IMAGE = "postgres:18-alpine"
 NATS_IMAGE = "nats:2.12-alpine"
 
+_PREFIX = "automata-test-"
 _POSTGRES = {
     "listen_addresses": "'127.0.0.1'",
     "unix_socket_directories": "''",
@@ -220,11 +221,21 @@ def _folder() -> Iterator[Path]:
     """In memory where there is room: copying a database makes hundreds of files, ten times slower on a disk."""
     memory = Path("/dev/shm")
     roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY_NEEDED
-    folder = Path(tempfile.mkdtemp(prefix="automata-test-", dir=memory if roomy else None))
+    parent = memory if roomy else Path(tempfile.gettempdir())
+    _sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed test runs left behind."""
+    for left in parent.glob(f"{_PREFIX}*"):
+        owner = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _postgres_answers(port: int) -> bool:

@@ -1,6 +1,7 @@
 """From an empty directory to a running installation, and down again."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -47,6 +48,7 @@ class Installation:
         try:
             await life
         except asyncio.CancelledError:
+            self._reporter.failed(Failure("it was told to stop before it was ready"))  # unheard, if it was ready
             self._reporter.note("stopping")
         except Failure as failure:
             self._reporter.failed(failure)
@@ -116,7 +118,8 @@ class Installation:
     def _clear_leftovers(self) -> None:
         """What a killed supervisor left is ending by itself (`launch.py`); wait for it, so that its ports are free."""
         self.data.runtime_file.unlink(missing_ok=True)
-        procfs.end(datadir.read(self.data.pids_file, dict[int, int]) or {}, _LEFTOVER_GRACE)
+        with contextlib.suppress(Failure):  # a power failure may have damaged it, and ended them
+            procfs.end(datadir.read(self.data.pids_file, dict[int, int]) or {}, _LEFTOVER_GRACE)
         postgres.clear_orphans(self.data.postgres)
 
     def _record(self) -> None:

@@ -4,7 +4,6 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -18,27 +17,30 @@ _POLL = 0.1
 
 def table(message_id: str, found: dict[str, Any]) -> RenderableType:
     """`found` is the data of GET /messages/:id/events."""
-    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("time (UTC)", "since", "event", "attempt", "why"):
-        rows.add_column(column, overflow="fold")
-    moments = [_moment(event["occurred_at"]) for event in found["events"]]
+    moments = [datetime.fromisoformat(event["occurred_at"]) for event in found["events"]]
+    day = f" [dim]({min(moments):%Y-%m-%d}, UTC)[/]" if moments else ""
+    rows = Table.grid(padding=(0, 2))
     for event, moment in zip(found["events"], moments, strict=True):
         rows.add_row(
-            moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3],
+            f"  {moment:%H:%M:%S.%f}"[:-3],
             f"+{(moment - min(moments)).total_seconds():.3f} s",
             f"[bold]{escape(event['event_type'])}[/]",
-            str(event["attempt"]),
-            escape(event.get("why") or event.get("reason") or ""),
+            f"#{event['attempt']}" if event["attempt"] else "",
+            escape(_why(event)),
         )
-    outlook = _outlook(found)
-    title = f"[bold]Message {escape(message_id)}: {escape(found['status'])}[/]"
-    return Group(title, rows, f"{outlook}\n") if outlook else Group(title, rows)
+    return Group(f"[bold]Message {escape(message_id)}: {escape(found['status'])}[/]{day}", rows, *_outlook(found))
 
 
-def _outlook(found: dict[str, Any]) -> str:
-    next_attempt = found.get("next_attempt_at")
-    parts = [found.get("why") or "", f"Next attempt: {next_attempt}" if next_attempt else ""]
-    return escape(" ".join(part for part in parts if part))
+def _why(event: dict[str, Any]) -> str:
+    return event.get("why") or event.get("reason") or ""
+
+
+def _outlook(found: dict[str, Any]) -> list[str]:
+    """What the last event does not say."""
+    told = _why(found["events"][-1]) if found["events"] else ""
+    parts = [found["why"]] if found.get("why") and found["why"] != told else []
+    parts += [f"Next attempt: {found['next_attempt_at']}"] if found.get("next_attempt_at") else []
+    return [f"  [dim]{escape(' '.join(parts))}[/]"] if parts else []
 
 
 async def until(gateway: Gateway, message_id: str, seconds: float) -> dict[str, Any]:
@@ -61,7 +63,3 @@ async def until(gateway: Gateway, message_id: str, seconds: float) -> dict[str, 
 async def events_of(gateway: Gateway, message_id: str) -> dict[str, Any]:
     found: dict[str, Any] = await gateway.get(f"/messages/{message_id}/events")
     return found
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)

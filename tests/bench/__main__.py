@@ -1,6 +1,8 @@
 """`python -m tests.bench`: start the system, measure it, print the tables, write the JSON."""
 
+import asyncio
 import gc
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -112,6 +114,9 @@ class Bench:
 async def measure(plan: Plan) -> bool:
     """True when every part that was asked for could be measured."""
     out = report.console()
+    task = asyncio.current_task()
+    if task is not None:  # SIGINT cancels it anyhow; a system started here must not outlive a SIGTERM either
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     settings = results.Settings(plan.subscriptions, plan.ios_share, plan.connections, plan.workers)
     found = results.begin(settings)
     out.print("starting the system" if plan.data_dir is None else f"using the system in {plan.data_dir}")
@@ -164,7 +169,11 @@ def main(parts: tuple[str, ...], sizes: tuple[int, ...], **options: object) -> N
     """
     SCRATCH.mkdir(mode=0o700, exist_ok=True)
     plan = msgspec.convert({"parts": parts or PARTS, "sizes": sizes, **options}, Plan)
-    sys.exit(0 if uvloop.run(measure(plan)) else 1)
+    try:
+        complete = uvloop.run(measure(plan))
+    except asyncio.CancelledError:
+        sys.exit("stopped")
+    sys.exit(0 if complete else 1)
 
 
 if __name__ == "__main__":

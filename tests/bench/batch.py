@@ -46,10 +46,6 @@ class BatchResult(msgspec.Struct, frozen=True):
         """Rate at the end ÷ rate at the beginning."""
         return self.last_per_second / self.first_per_second
 
-    def micros(self, name: str) -> float:
-        """CPU of one process, in µs a message."""
-        return self.usage[name].cpu_seconds * 1e6 / self.messages
-
 
 async def run(system: System, recipients: Recipients, messages: int, connections: int) -> BatchResult:
     """Raises `Stalled`, and `RuntimeError` where the log does not say what the counters say."""
@@ -87,7 +83,7 @@ async def run(system: System, recipients: Recipients, messages: int, connections
 
 
 async def _settled(system: System, since: float) -> dict[str, int]:
-    """Messages by status. A repeated fact counts twice in lifecycle's counters, so the last ones may still be on the way."""
+    """Messages by status, at rest: lifecycle counts a repeated fact twice, so the last outcomes may be on their way."""
     deadline = time.monotonic() + SETTLING_SECONDS
     while True:
         statuses = await system.by_status(since)

@@ -24,10 +24,6 @@ async def run(system: System, scratch: Path) -> AsyncIterator[Floor]:
         yield floor
 
 
-def by_step(floors: list[Floor]) -> dict[str, Floor]:
-    return {floor.step: floor for floor in floors}
-
-
 def _fsync(directory: Path) -> Floor:
     """Appending 8 KiB and waiting for the disk, as a commit does."""
     path = directory / f".fsync-{os.getpid()}"

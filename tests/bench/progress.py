@@ -64,10 +64,6 @@ class Progress:
         share = 1.0 if after == before else (count - before) / (after - before)
         return self.times[at - 1] + share * (self.times[at] - self.times[at - 1])
 
-    def count_at(self, moment: float) -> int:
-        """The count at the last look before `moment`."""
-        return self.counts[max(0, bisect_left(self.times, moment) - 1)]
-
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)

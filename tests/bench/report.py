@@ -1,13 +1,15 @@
 """The tables a reader sees at the end; the same figures and more are in the JSON."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench import bars, floors_http, floors_nats, floors_postgres
-from tests.bench.processes import Usage
+from tests.bench.batch import BatchResult
+from tests.bench.critical import CriticalResult
 from tests.bench.results import Results
+from tests.bench.single import SingleResult
 
 WIDTH = 120
 QUIET = 1.15
@@ -47,28 +49,15 @@ def _tables(results: Results) -> Iterable[Table]:
     if results.baseline:
         yield _baseline(results)
     if results.batch:
-        yield _batch(results)
         largest = results.runs(results.sizes()[-1])[-1]
-        yield _costs(
-            f"Where the time goes: batch of {largest.messages:,}",
-            largest.usage,
-            largest.messages,
-            largest.generator_cpu_seconds,
-            largest.machine_cpu_seconds,
-        )
+        yield _batch(results)
+        yield _costs(f"Where the time goes: batch of {largest.messages:,}", largest, largest.messages)
         yield _memory(results)
     if results.single is not None:
-        yield _single(results)
-        single = results.single
-        yield _costs(
-            "Where the time goes: single POST",
-            single.usage,
-            single.accepted,
-            single.generator_cpu_seconds,
-            single.machine_cpu_seconds,
-        )
+        yield _single(results.single)
+        yield _costs("Where the time goes: single POST", results.single, results.single.accepted)
     if results.critical is not None:
-        yield _critical(results)
+        yield _critical(results.critical)
     ratios = _ratios(results)
     if ratios.row_count:
         yield ratios
@@ -125,29 +114,21 @@ def _batch(results: Results) -> Table:
     return table
 
 
-def _costs(title: str, usage: Mapping[str, Usage], messages: int, generator: float, machine: float) -> Table:
+def _costs(title: str, run: BatchResult | SingleResult, messages: int) -> Table:
     table = _table(title, "process", "CPU s", "µs a message", "peak MB", "processes")
-    for name, used in sorted(usage.items(), key=lambda item: -item[1].cpu_seconds):
-        restarted = " (restarted)" if used.restarted else ""
-        table.add_row(
-            name + restarted,
-            f"{used.cpu_seconds:.1f}",
-            f"{used.cpu_seconds * 1e6 / messages:.1f}",
-            f"{used.peak_mb:.0f}",
-            str(used.processes),
-        )
-    table.add_row(
-        "load generator and watching",
-        f"{generator:.1f}",
-        f"{generator * 1e6 / messages:.1f}",
-        "",
-        "1",
-        end_section=True,
-    )
-    total = sum(used.cpu_seconds for used in usage.values()) + generator
-    table.add_row("together", f"{total:.1f}", f"{total * 1e6 / messages:.1f}", "", "")
-    table.add_row("all cores, anybody", f"{machine:.1f}", f"{machine * 1e6 / messages:.1f}", "", "")
-    if machine > QUIET * total:
+
+    def add(name: str, seconds: float, *rest: str, end_section: bool = False) -> None:
+        figures = (f"{seconds:.1f}", f"{seconds * 1e6 / messages:.1f}")
+        table.add_row(name, *figures, *rest, end_section=end_section)
+
+    for name, used in sorted(run.usage.items(), key=lambda item: -item[1].cpu_seconds):
+        shown = f"{name} (restarted)" if used.restarted else name
+        add(shown, used.cpu_seconds, f"{used.peak_mb:.0f}", str(used.processes))
+    add("load generator and watching", run.generator_cpu_seconds, end_section=True)
+    total = sum(used.cpu_seconds for used in run.usage.values()) + run.generator_cpu_seconds
+    add("together", total)
+    add("all cores, anybody", run.machine_cpu_seconds)
+    if run.machine_cpu_seconds > QUIET * total:
         table.caption = "[yellow]others used this machine meanwhile: the rates would be higher without[/]"
     return table
 
@@ -161,9 +142,7 @@ def _memory(results: Results) -> Table:
     return table
 
 
-def _single(results: Results) -> Table:
-    single = results.single
-    assert single is not None
+def _single(single: SingleResult) -> Table:
     title = f"Single POST /messages, {single.connections} connections, {single.seconds:.0f} s"
     table = _table(title, "accepted/s", "committed/s", "backlog", "s of work", "p50 ms", "p95 ms", "p99 ms", "worst ms")
     latency = single.latency
@@ -178,9 +157,7 @@ def _single(results: Results) -> Table:
     return table
 
 
-def _critical(results: Results) -> Table:
-    found = results.critical
-    assert found is not None
+def _critical(found: CriticalResult) -> Table:
     title = (
         f"Critical messages beside bulk ones: {found.delivered:,} of {found.messages:,} delivered, "
         f"{found.waiting_at_start:,} → {found.waiting_at_end:,} bulk waiting, {found.bulk_per_second:,.0f}/s"

@@ -46,10 +46,6 @@ class SingleResult(msgspec.Struct, frozen=True):
     generator_cpu_seconds: float
     machine_cpu_seconds: float
 
-    def micros(self, name: str) -> float:
-        """CPU of one process, in µs a message."""
-        return self.usage[name].cpu_seconds * 1e6 / self.accepted
-
 
 class _Load:
     """`connections` clients, each with one request under way, until `until` (monotonic seconds)."""

@@ -28,8 +28,8 @@ def http_settings() -> GatewayHttp:
 @pytest.fixture
 async def rest(nats_settings: Nats, http_settings: GatewayHttp) -> AsyncIterator[Rest]:
     behind, bus = await asyncio.gather(*(Bus.connect(nats_settings, name) for name in ("behind", "ingest")))
-    platform = Platform()
-    await platform.serve(behind)
+    platform = Platform(behind)
+    await platform.serve()
     runtime, clock = Runtime("ingest"), FakeClock()
     runtime.readiness("nats", bus.is_ready)
     gateway = Gateway(bus, Keys(bus, clock), Recipients(bus))

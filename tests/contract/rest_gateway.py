@@ -34,7 +34,8 @@ Verbs = dict[str, tuple[type[msgspec.Struct], Callable[[Any], Awaitable[msgspec.
 class Platform:
     """The services behind the gateway. They check what they are asked, and keep what they are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
         self.authentications = 0
         self.resolves: list[rpc.Resolve] = []
         self.accepts: list[rpc.Accept] = []
@@ -61,8 +62,8 @@ class Platform:
         )
         return identifier
 
-    async def serve(self, bus: Bus) -> None:
-        await bus.serve("application", {"authenticate": (rpc.Authenticate, self._authenticate)})
+    async def serve(self) -> None:
+        await self.bus.serve("application", {"authenticate": (rpc.Authenticate, self._authenticate)})
         subscription: Verbs = {
             "resolve": (rpc.Resolve, self._resolve),
             "create": (rpc.CreateSubscription, self._create),
@@ -74,9 +75,9 @@ class Platform:
             "get": (rpc.GetMessage, self._get_message),
             "receipt": (rpc.Receipt, self._receipt),
         }
-        await bus.serve("subscription", subscription)
-        await bus.serve("lifecycle", lifecycle)
-        await bus.client.flush()
+        await self.bus.serve("subscription", subscription)
+        await self.bus.serve("lifecycle", lifecycle)
+        await self.bus.client.flush()
 
     async def _authenticate(self, request: rpc.Authenticate) -> rpc.Principal:
         self.authentications += 1

@@ -98,7 +98,7 @@ class Story:
         self.notes = {}
         print(f"\n{summary(report)}\n  written to {write(report)}")
         if findings:
-            raise AssertionError(f"{failure_text(report, found)}\n\n{self.system.log_tails()}")
+            raise AssertionError(f"{failure_text(report, found)}\n\n{self.system.complaints()}")
         return report
 
 

@@ -26,6 +26,7 @@ UP_SECONDS = 90.0
 BACK_SECONDS = 30.0
 SHORT_RETRIES = {"AUTOMATA_RETRY__SCALE": "0.02"}
 """The retry table, fifty times as fast: `network` begins at 0.6 s."""
+_COMPLAINTS = ('"level": "error"', '"level": "warning"', "PANIC", "[ERR]", "[FTL]", "Traceback", "SIGKILL", "exited")
 
 
 class Runtime(msgspec.Struct, frozen=True):
@@ -165,11 +166,13 @@ class System:
     def logs(self) -> list[Path]:
         return sorted(self.data_dir.rglob("*.log"))
 
-    def log_tails(self, lines: int = 15) -> str:
+    def complaints(self, lines: int = 8) -> str:
+        """The last lines of each log that tell of something going wrong."""
         parts = []
         for path in self.logs():
-            tail = path.read_text(errors="replace").splitlines()[-lines:]
-            parts.append("\n".join([f"--- {path.name}", *(line[:400] for line in tail)]))
+            told = path.read_text(errors="replace").splitlines()
+            wrong = [line[:1_500] for line in told if any(word in line for word in _COMPLAINTS)]
+            parts += [f"--- {path.name}", *wrong[-lines:]] if wrong else []
         return "\n".join(parts)
 
 

@@ -1,0 +1,42 @@
+"""Every SQL constant is a statement that Postgres takes, with the grants of the service's own role."""
+
+import importlib
+from types import ModuleType
+
+import asyncpg
+import pytest
+
+from tests.databases import Database
+
+SERVICES = ("application", "subscription", "lifecycle")
+
+
+def queries(service: str) -> ModuleType:
+    return importlib.import_module(f"services.{service}.queries")
+
+
+def statements(service: str) -> dict[str, str]:
+    """The UPPER_CASE texts that are whole: what stands inside of another one is a part of that."""
+    texts = {name: text for name, text in vars(queries(service)).items() if name.isupper() and isinstance(text, str)}
+    return {
+        name: text
+        for name, text in texts.items()
+        if not any(text.strip() in other and text != other for other in texts.values())
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_every_statement_is_prepared_and_permitted(service: str, database: Database) -> None:
+    found = statements(service)
+    assert len(found) >= 5
+    connection = await asyncpg.connect(database.dsn(service))
+    try:
+        await connection.execute("SELECT set_config('automata.epoch', '1', false)")
+        for name, text in found.items():
+            try:
+                await connection.prepare(text)
+                await connection.execute(f"EXPLAIN (GENERIC_PLAN) {text}")  # looks at the grants too
+            except asyncpg.PostgresError as error:
+                pytest.fail(f"{service}.{name}: {error}")
+    finally:
+        await connection.close()
