@@ -16,6 +16,10 @@ from services.ingest.models import BatchBody, BatchOfRaw, MessageItem
 T = TypeVar("T", bound=msgspec.Struct)
 
 MAX_DEPTH = 16
+"""Levels of nesting that `data` may have."""
+SCHEMA_DEPTH = 128
+"""Levels that the schema is asked about; it gives up at 255."""
+TOO_DEEP = "nested too deeply"
 MAX_NAMED = 100
 """Bad fields that one answer names."""
 WHOLE_BODY = "$"
@@ -56,9 +60,11 @@ class Decoder(Generic[T]):
         except msgspec.ValidationError as error:
             return ValidationFailed(fields=_named_by_msgspec(error))
         except RecursionError:
-            return InvalidRequest(reason="nested too deeply")
+            return InvalidRequest(reason=TOO_DEEP)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return InvalidRequest(reason=f"malformed JSON: {error}")
+        if too_deep(value, SCHEMA_DEPTH):
+            return InvalidRequest(reason=TOO_DEEP)
         fields = _by_field(self._schema.iter_errors(value)) or _named_by_msgspec(refusal)
         if any(reason.kind == "required" for reason in fields.values()):
             return InvalidRequest(fields=fields)

@@ -45,6 +45,8 @@ class Platform:
         self.views: dict[tuple[str, str], rpc.MessageView] = {}
         self.kept: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self.revoked: set[str] = set()
+        self.asked = asyncio.Semaphore(0)
+        """Released by each resolve."""
         self.hold = asyncio.Event()
         """Cleared: resolve waits."""
         self.hold.set()
@@ -89,6 +91,7 @@ class Platform:
 
     async def _resolve(self, request: rpc.Resolve) -> rpc.Resolved:
         self.resolves.append(request)
+        self.asked.release()
         assert request.subscription_ids
         assert all(map(ids.is_id, request.subscription_ids))
         assert len(set(request.subscription_ids)) == len(request.subscription_ids)

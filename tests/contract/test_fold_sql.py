@@ -36,7 +36,7 @@ async def test_python_and_sql_agree_on_any_events(database: Database) -> None:
 
 async def _compare(pool: Pool, cases: dict[str, list[Event]]) -> None:
     async with pool.transaction() as c:
-        rows = [
+        rows: list[tuple[object, ...]] = [
             (i, e.kind, e.attempt, e.key, APPLICATION, e.occurred_at_ms, e.reason, {})
             for i, case in cases.items()
             for e in case

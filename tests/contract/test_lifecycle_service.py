@@ -34,7 +34,7 @@ async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 15) 
 async def _envelopes(bus: Bus, lane: str, count: int) -> list[DispatchEnvelope]:
     """Takes what was handed off, as the dispatcher would."""
     subscription = await bus.js.pull_subscribe(f"signal.dispatch.{lane}", durable="dispatcher")
-    found = []
+    found: list[DispatchEnvelope] = []
     async with asyncio.timeout(20):
         while len(found) < count:
             (message,) = await subscription.fetch(1, timeout=15)

@@ -95,8 +95,8 @@ class TestLimits:
         rest.platform.hold.clear()
         held = [asyncio.create_task(rest.post("/messages", text(subscription))) for _ in range(2)]
         batch = asyncio.create_task(rest.post("/messages/batch", {"messages": [text(subscription)]}))
-        while len(rest.platform.resolves) < 2:
-            await asyncio.sleep(0.001)
+        for _ in range(2):
+            await rest.platform.asked.acquire()
         for path, body in (("/messages", text(subscription)), ("/messages/batch", {"messages": [text(subscription)]})):
             answer = await rest.post(path, body)
             assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "service_unavailable", "1")

@@ -27,7 +27,7 @@ NAMES = {
     "postgres", "nats", "sandbox", "ingest", "application", "subscription", "lifecycle", "dispatcher", "sender-apns",
     "sender-fcm",
 }  # fmt: skip
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("up")]
 
 
 class Installation:

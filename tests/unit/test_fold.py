@@ -29,7 +29,7 @@ def test_a_person_having_it_outranks_every_other_fact(events: list[Event]) -> No
 
 def _event(kind: str, attempt: int = 1, key: str = "", at: int = 0, reason: str | None = None) -> Event:
     assert kind in KINDS
-    return Event("m", kind, attempt, key, at, reason)  # type: ignore[arg-type]  # checked above
+    return Event("m", kind, attempt, key, at, reason)
 
 
 def test_a_sent_attempt_outranks_a_later_failure() -> None:
