@@ -43,6 +43,7 @@ class Runtime:
         self._checks: dict[str, Check] = {}
         self._closers: list[Closer] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._workers: list[Worker] = []
         self._failure: BaseException | None = None
 
     def on_stop(self, close: Closer) -> None:
@@ -63,9 +64,9 @@ class Runtime:
     def serve(self, worker: Worker, name: str) -> None:
         """Run `worker` until the service stops; what it holds then is finished first."""
         task = self.spawn(worker.run(), name)
+        self._workers.append(worker)
 
         async def finish() -> None:
-            await worker.stop()
             await asyncio.wait({task})
 
         self.on_stop(finish)
@@ -104,6 +105,9 @@ class Runtime:
             raise SystemExit(1)
 
     async def _drain(self) -> None:
+        """All workers are told first, and end side by side; then what they used is closed."""
+        for worker in self._workers:
+            await worker.stop()
         for close in reversed(self._closers):
             try:
                 await asyncio.wait_for(close(), DRAIN_SECONDS)

@@ -33,7 +33,7 @@ async def rest(nats_settings: Nats, http_settings: GatewayHttp) -> AsyncIterator
     runtime, clock = Runtime("ingest"), FakeClock()
     runtime.readiness("nats", bus.is_ready)
     gateway = Gateway(bus, Keys(bus, clock), Recipients(bus))
-    runner = web.AppRunner(application(gateway, http_settings, runtime), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(application(gateway, http_settings, runtime), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -228,7 +229,8 @@ class Rest:
         """`body` as JSON, or `raw` as it is."""
         sent = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {}), **(headers or {})}
         payload = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        async with self.session.request(method, path, data=payload, headers=sent) as response:
+        data = None if payload is None else io.BytesIO(payload)
+        async with self.session.request(method, path, data=data, headers=sent) as response:
             assert response.headers["X-Request-Id"]
             return Answer(response.status, response.headers, await response.json())
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 OURS = {name: each for name, each in COMPOSE["services"].items() if each["image"] == "automata-signal"}
 SERVING = {name: each for name, each in OURS.items() if each.get("command", [""])[0] == "serve"}
-IMAGE_ENV = dict(re.findall(r"(AUTOMATA_\w+)=(\S+)", (ROOT / "deploy" / "Dockerfile").read_text()))
+IMAGE_ENV: dict[str, str] = dict(re.findall(r"(AUTOMATA_\w+)=(\S+)", (ROOT / "deploy" / "Dockerfile").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    values = {}
+    values: dict[str, str] = {}
     for line in module.lines(module.new_env()).splitlines():
         name, _, quoted = line.partition("=")
         assert re.fullmatch(r"'[^']*'", quoted), name
@@ -44,12 +44,12 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def environment(service: dict[str, Any], secrets: dict[str, Path]) -> dict[str, str]:
     """What a process in the container finds; secrets that the service was not given do not exist."""
-    mounted = {}
+    mounted: dict[str, str] = {}
     for secret in service.get("secrets", []):
         source, target = (secret["source"], secret["target"]) if isinstance(secret, dict) else (secret, secret)
         mounted[f"/run/secrets/{target}"] = str(secrets[source])
-    given = {name: str(value) for name, value in service["environment"].items()}
-    return {name: mounted.get(value, value) for name, value in (IMAGE_ENV | given).items()}
+    given: dict[str, str] = {name: str(value) for name, value in service["environment"].items()}
+    return {name: mounted.get(value, value) for name, value in {**IMAGE_ENV, **given}.items()}
 
 
 def settings_of(service: dict[str, Any]) -> Any:

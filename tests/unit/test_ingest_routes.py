@@ -1,0 +1,96 @@
+"""Architecture: every route is in the table, authenticates, and has its scope."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from libs import errors, rpc
+from libs.clock import FakeClock
+from libs.service import Runtime
+from services.ingest.auth import MAX_REMEMBERED, Keys, Memory
+from services.ingest.exchange import Gateway, Route
+from services.ingest.recipients import Recipients
+from services.ingest.routes import PREFIX, ROUTES, application
+from services.ingest.settings import GatewayHttp
+
+OPEN = {"/livez", "/readyz", "/healthz", "/metrics"}
+
+
+class NobodyKnown:
+    """A bus on which every key is refused, and nothing else is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def call(self, service: str, verb: str, *_: Any) -> Any:
+        assert (service, verb) == ("application", "authenticate")
+        self.asked += 1
+        await asyncio.sleep(0)
+        raise errors.AuthenticationFailed
+
+
+def gateway(bus: Any) -> Gateway:
+    return Gateway(bus, Keys(bus, FakeClock()), Recipients(bus))
+
+
+def routes(app: web.Application) -> list[tuple[str, str]]:
+    found = [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource]
+    return [(method, path) for method, path in found if path not in OPEN and method != "*"]
+
+
+async def test_the_application_serves_the_table_and_health_alone() -> None:
+    app = application(gateway(NobodyKnown()), GatewayHttp(), Runtime("ingest"))
+    assert sorted(routes(app)) == sorted((route.method, PREFIX + route.path) for route in ROUTES)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_every_route_authenticates(route: Route) -> None:
+    app = application(gateway(NobodyKnown()), GatewayHttp(), Runtime("ingest"))
+    for headers in ({}, {"X-API-Key": "guess"}):
+        request = make_mocked_request(route.method, PREFIX + route.path.replace("{id}", "x"), headers=headers, app=app)
+        match = await app.router.resolve(request)
+        response = await match.handler(request)
+        assert response.status == 401
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_reading_needs_read_and_writing_does_not_do_with_it(route: Route) -> None:
+    assert (route.scope == "read") == (route.method == "GET")
+
+
+async def test_simultaneous_questions_about_a_key_are_one() -> None:
+    bus = NobodyKnown()
+    keys = gateway(bus).keys
+    answers = await asyncio.gather(*(keys.identify("guess") for _ in range(20)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {errors.AuthenticationFailed}
+    assert bus.asked == 1
+
+
+async def test_caller_who_leaves_does_not_take_the_answer_along() -> None:
+    class Slow:
+        released = asyncio.Event()
+
+        async def call(self, *_: Any) -> rpc.Principal:
+            await self.released.wait()
+            return rpc.Principal("a", "k", ["send"], "unlimited")
+
+    bus = Slow()
+    keys = gateway(bus).keys
+    leaves, stays = (asyncio.create_task(keys.identify("key")) for _ in range(2))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    bus.released.set()
+    assert (await stays).application_id == "a"
+
+
+def test_memory_is_bounded_and_forgets_the_least_used() -> None:
+    memory = Memory[int](5, FakeClock())
+    for number in range(MAX_REMEMBERED):
+        memory.put(number.to_bytes(4), number)
+    assert memory.get((0).to_bytes(4)) == 0
+    memory.put(b"new", -1)
+    assert memory.get((0).to_bytes(4)) == 0
+    assert memory.get((1).to_bytes(4)) is None

@@ -1,0 +1,104 @@
+"""A timeline answers "why", for every kind of event and in both languages."""
+
+from typing import Any
+
+import pytest
+
+from libs.message import FAILING, KINDS, STATUSES
+from libs.rpc import EventView, MessageView
+from services.ingest.why import DECISIVE, OURS, SENTENCES, explain_event, explain_message
+
+
+def event(kind: str, attempt: int = 1, key: str = "", at: int = 0, reason: str | None = None, **data: Any) -> EventView:
+    return EventView(kind, attempt, key, at, reason, data)
+
+
+def message(*events: EventView, status: str = "pending", channel: str = "apns", **more: Any) -> MessageView:
+    values: dict[str, Any] = dict.fromkeys(("sent", "received", "converted", "failed", "cancelled"))
+    times = {f"{name}_at_ms": None for name in values}
+    fixed: dict[str, Any] = {
+        "id": "m",
+        "subscription_id": "s",
+        "channel": channel,
+        "lane": "normal",
+        "category": "info",
+        "status": status,
+        "attempt": 1,
+        "created_at_ms": 0,
+        "reason": None,
+        "content": None,
+        "events": list(events),
+    }
+    return MessageView(**{**fixed, **times, **more})
+
+
+def test_every_kind_has_a_sentence_in_both_languages() -> None:
+    assert set(SENTENCES) == set(KINDS)
+    for sentence in (*SENTENCES.values(), *OURS.values()):
+        assert sentence.en != sentence.ko
+
+
+def test_decisive_kinds_exist() -> None:
+    assert set(DECISIVE) <= set(STATUSES)
+    assert frozenset().union(*DECISIVE.values()) <= set(KINDS)
+    assert DECISIVE["failed"] == FAILING
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "of_a_later_release"])
+@pytest.mark.parametrize("reason", [None, "{x} {0} %s", "dead_letter"])
+@pytest.mark.parametrize("data", [{}, {"outcome": "unknown", "retry_class": "x", "disable": None, "action": "{y}"}])
+def test_any_event_can_be_told(kind: str, reason: str | None, data: dict[str, Any]) -> None:
+    one = event(kind, reason=reason, **data)
+    for language in ("en", "ko"):
+        assert explain_event(one, message(one), language).endswith(".")  # type: ignore[arg-type]  # both are languages
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (event("created", subscription_status=1), "Accepted: the subscription was active (status 1)."),
+        (
+            event("failed", reason="Unregistered", disable=-10, status=410),
+            "APNs refused it: Unregistered: the subscription was set to -10.",
+        ),
+        (
+            event("failed", reason="Unregistered", address="kept"),
+            "APNs refused it: Unregistered: the token was registered again since, so the subscription stays.",
+        ),
+        (
+            event("errored", 2, reason="timeout", outcome="unknown", retry_class="network"),
+            "No answer from APNs (timeout): the outcome is unknown: attempt 2 of 5 (network).",
+        ),
+        (
+            event("errored", 1, reason="ExpiredProviderToken", retry_class="credentials"),
+            "APNs could not take it: ExpiredProviderToken: attempt 1 (credentials).",
+        ),
+        (
+            event("failed", 5, "exhausted", reason="timeout", retry_class="network"),
+            "No attempts are left after timeout: attempt 5 of 5 (network).",
+        ),
+        (
+            event("failed", reason="subscription_disabled", subscription_status=-2),
+            "Not sent: the subscription was disabled meanwhile (status -2).",
+        ),
+        (event("converted", 0, action="clicked"), "The app reported that its user acted on it: clicked."),
+    ],
+)
+def test_sentences(one: EventView, said: str) -> None:
+    assert explain_event(one, message(one), "en") == said
+
+
+def test_message_is_explained_by_what_gave_it_its_status() -> None:
+    created, sent = event("created"), event("sent", at=5)
+    received = event("received", 0, at=3)
+    assert explain_message(message(created, sent, received, status="received"), "en").startswith("The app reported")
+    assert explain_message(message(created, sent, status="successful"), "en") == "APNs accepted it."
+    retried = event("retried", 2, at=9)
+    assert explain_message(message(created, retried, status="pending"), "en") == "Attempt 2 began."
+    assert explain_message(message(), "en") == ""
+
+
+def test_message_says_whether_it_is_tried_again() -> None:
+    errored = event("errored", reason="timeout")
+    found = message(errored, status="errored", next_attempt_at_ms=1)
+    assert explain_message(found, "en").endswith("It will be tried again.")
