@@ -93,6 +93,29 @@ class KeyRing:
         return hmac.digest(self._index, f"{tenant}\0{value}".encode(), hashlib.sha256)
 
 
+class _Nonces:
+    """Random nonces, asked from the system by the thousand: one at a time cost as much as the encryption."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._next = 0
+
+    def take(self) -> bytes:
+        if self._next == len(self._pool):
+            self._pool, self._next = os.urandom(_NONCE_BYTES * 1024), 0
+        self._next += _NONCE_BYTES
+        return self._pool[self._next - _NONCE_BYTES : self._next]
+
+
+    def forget(self) -> None:
+        """A forked child must not use what its parent uses: a nonce repeated under one key breaks GCM."""
+        self._pool, self._next = b"", 0
+
+
+_nonces = _Nonces()
+os.register_at_fork(after_in_child=_nonces.forget)
+
+
 class DataKey:
     """One subject's key."""
 
@@ -103,7 +126,7 @@ class DataKey:
         self._cipher = AESGCM(secret)
 
     def seal(self, plain: bytes, bound_to: bytes) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = _nonces.take()
         return self.key_id + nonce + self._cipher.encrypt(nonce, plain, bound_to)
 
     def open(self, sealed: bytes, bound_to: bytes) -> bytes:

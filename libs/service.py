@@ -124,7 +124,7 @@ def _collect_less_often() -> None:
     fifth of the time went into looking for some."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(50_000, 20, 1_000)
 
 
 def health_routes(runtime: Runtime) -> list[web.RouteDef]:

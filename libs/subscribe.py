@@ -24,6 +24,8 @@ ACK_WAIT = 30.0
 """Seconds until a batch whose holder is silent is delivered again; handlers bear repetition."""
 MAX_DELIVERIES = 5
 """A batch that defeats its handler this often is put aside in DEAD."""
+AGAIN_AFTER = 1.0
+"""Seconds until a batch that defeated its handler is delivered again."""
 _REBIND_AFTER = 10
 """Empty fetches: a recreated stream has lost its consumers, and nobody tells."""
 
@@ -112,7 +114,7 @@ class Subscriber:
         except Exception as error:
             _log.error("events_failed", durable=self._durable, exc_info=error)
             if (message.metadata.num_delivered or 1) < MAX_DELIVERIES:
-                await message.nak(delay=1)
+                await message.nak(delay=AGAIN_AFTER)
                 return
             await self._put_aside(message, "dead_letter")
         await message.ack()
@@ -129,7 +131,8 @@ class Subscriber:
             except ServiceUnavailable:
                 if self._stopping.is_set():
                     raise
-                await message.in_progress()
+                with contextlib.suppress(*_NATS_ERRORS):
+                    await message.in_progress()
                 await asyncio.sleep(0.25)
 
     async def _put_aside(self, message: Msg, reason: str) -> None:

@@ -15,7 +15,7 @@ CounterName = Literal[
     "deliveries_total",  # provider answers, by channel, provider and outcome
     "retries_total",  # next attempts scheduled, by retry class
     "outcome_unknown_total",  # provider calls that ended without an answer
-    "events_appended_total",  # facts newly written to the log, by kind
+    "events_appended_total",  # facts recorded, by kind; a repetition counts again
     "unknown_messages_total",  # facts about ids that are not in the log
     "dead_letters_total",  # what could not be processed, by stream
     "reconciled_total",  # messages handed off again because they were lost

@@ -1,5 +1,6 @@
 """Servers, databases and services for every test. Tests reach this machine only."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -42,9 +43,12 @@ def _nats_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _template() -> list[str]:
-    """The template's name once the first test has made it: session fixtures have no event loop to make it with."""
-    return []
+def _template(postgres_server: str) -> Iterator[list[str]]:
+    """The template's name, once the first test that needs a database has made it."""
+    made: list[str] = []
+    yield made
+    for name in made:
+        asyncio.run(databases.drop(postgres_server, name))
 
 
 @pytest.fixture

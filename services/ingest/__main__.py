@@ -16,7 +16,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.on_stop(bus.close)
     runtime.readiness("nats", bus.is_ready)
     gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus))
-    runner = web.AppRunner(application(gateway, settings.http, runtime), access_log=None)
+    runner = web.AppRunner(application(gateway, settings.http, runtime), access_log=None, shutdown_timeout=10)
     await runner.setup()
     runtime.on_stop(runner.cleanup)
     site = web.TCPSite(runner, settings.http.host, settings.http.port, reuse_port=settings.http.reuse_port)

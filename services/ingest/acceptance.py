@@ -1,6 +1,7 @@
 """What a message must satisfy to be accepted, and the form in which lifecycle gets it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -66,12 +67,17 @@ def new_message(item: MessageItem, reachable: Reachable | None, lane: Lane) -> N
         category=item.category,
         ttl=item.ttl,
         collapse_key=item.collapse_key,
-        why={
-            "subscription_status": recipient.status,
-            "token_version": recipient.token_version,
-            "ad_consent": recipient.ad_consent,
-        },
+        why=_inputs(recipient),
     )
+
+
+def _inputs(recipient: Recipient) -> dict[str, Any]:
+    """What the acceptance was decided on, for the timeline."""
+    return {
+        "subscription_status": recipient.status,
+        "token_version": recipient.token_version,
+        "ad_consent": recipient.ad_consent,
+    }
 
 
 def _check_consent(item: MessageItem, recipient: Recipient) -> None:

@@ -178,7 +178,8 @@ def _named_by_msgspec(error: Exception) -> dict[str, Reason]:
     """The one field that msgspec complained of, for what a schema cannot say: numbers beyond 64 bits, repeated keys."""
     found = _MSGSPEC_PATH.search(str(error))
     name = found.group(1).partition("[")[0] if found else ""
-    return {_legible(name) or WHOLE_BODY: Reason("number_range" if "range" in str(error) else "invalid")}
+    reason = Reason("number_range") if "range" in str(error) else Reason("invalid")
+    return {_legible(name) or WHOLE_BODY: reason}
 
 
 def _legible(name: str) -> str:

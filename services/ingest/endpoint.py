@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -32,7 +32,10 @@ REQUEST_ID = "X-Request-Id"
 SMALL_BODY = 128 * 1024
 """Bytes that a request for one thing may have."""
 JSON = "application/json"
+SERVER = "automata-signal"
+"""Instead of the names and versions of our libraries."""
 
+HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _log = telemetry.logger("ingest")
 
@@ -85,6 +88,8 @@ class Endpoint:
             with self._budget:
                 response = await self._answer(request, request_id)
         except SignalError as error:
+            if isinstance(error, InternalError):
+                _log.error("dependency_failed", request_id=request_id, route=self._route.path)
             response = refusal(request, error, request_id)
         except Exception as error:  # what is unknown becomes 500 and says nothing of the inside
             _log.error("request_failed", request_id=request_id, route=self._route.path, exc_info=error)
@@ -146,6 +151,18 @@ def _check_media_type(request: web.Request) -> None:
         raise UnsupportedMediaType(content_encoding=encoding[:100], accepted="identity")
 
 
+def with_request_id(handler: HttpHandler) -> HttpHandler:
+    """For answers that are made elsewhere, such as health."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = await handler(request)
+        response.headers[REQUEST_ID] = request_id_of(request)
+        response.headers[hdrs.SERVER] = SERVER
+        return response
+
+    return answer
+
+
 async def no_such_path(request: web.Request) -> web.Response:
     return refusal(request, ResourceNotFound(path=request.path[:200]), request_id_of(request))
 
@@ -182,4 +199,5 @@ def _response(status: int, body: bytes, request_id: str, extra: Mapping[str, str
     headers = CIMultiDict(extra)
     headers[hdrs.CONTENT_TYPE] = "application/json; charset=utf-8"
     headers[REQUEST_ID] = request_id
+    headers[hdrs.SERVER] = SERVER
     return web.Response(status=status, body=body, headers=headers)

@@ -109,8 +109,14 @@ def describe(error: SignalError, language: Language) -> dict[str, Any]:
     text = entry.ko if language == "ko" else entry.en
     known = TABLE.get(error.code) is entry
     code = error.code if known else InternalError.code
-    details = _localize(error.details, language) if entry.status != 500 else {}
-    return {"code": code, "message": text, "details": details}
+    return {"code": code, "message": text, "details": _localize(_public(entry.status, error.details), language)}
+
+
+def _public(status: int, details: dict[str, Any]) -> dict[str, Any]:
+    """What is ours to know (500), or which part of us is away (503), is nothing for the caller."""
+    if status == 500:
+        return {}
+    return {name: value for name, value in details.items() if status != 503 or name == "retry_after"}
 
 
 def _entry(error: SignalError) -> Entry:

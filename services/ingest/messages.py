@@ -128,13 +128,20 @@ def _result(item: str | dict[str, Any], status: str) -> dict[str, Any]:
 
 async def get(gateway: Gateway, call: Call) -> Answer:
     view = await _view(gateway, call)
-    content = None if view.content is None else _decode_content(view.content)
-    data: dict[str, Any] = {
-        "id": view.id,
-        "subscription_id": view.subscription_id,
-        "title": content.title if content else None,
-        "body": content.body if content else None,
-        "data": content.data if content else None,
+    events = [{"event_type": event.kind, "occurred_at": rfc3339(event.occurred_at_ms)} for event in view.events]
+    return Answer(200, {**_content(view), **_fate(view), "events": events})
+
+
+def _content(view: rpc.MessageView) -> dict[str, Any]:
+    known = {"id": view.id, "subscription_id": view.subscription_id}
+    if view.content is None:
+        return {**known, "title": None, "body": None, "data": None, "content_erased": True}
+    content = _decode_content(view.content)
+    return {**known, "title": content.title, "body": content.body, "data": content.data}
+
+
+def _fate(view: rpc.MessageView) -> dict[str, Any]:
+    return {
         "status": view.status,
         "created_at": rfc3339(view.created_at_ms),
         "sent_at": rfc3339_or_none(view.sent_at_ms),
@@ -147,11 +154,7 @@ async def get(gateway: Gateway, call: Call) -> Answer:
         "priority": view.lane,
         "category": view.category,
         "attempt": view.attempt,
-        "events": [{"event_type": event.kind, "occurred_at": rfc3339(event.occurred_at_ms)} for event in view.events],
     }
-    if content is None:
-        data["content_erased"] = True
-    return Answer(200, data)
 
 
 async def events(gateway: Gateway, call: Call) -> Answer:

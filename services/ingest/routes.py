@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 
 from libs.service import Runtime, health_routes
 from services.ingest import messages, receipts, subscriptions
-from services.ingest.endpoint import Budget, Endpoint, WrongMethod, no_such_path
+from services.ingest.endpoint import Budget, Endpoint, WrongMethod, no_such_path, with_request_id
 from services.ingest.exchange import Gateway, Route
 from services.ingest.settings import GatewayHttp
 
@@ -27,7 +27,8 @@ ROUTES: tuple[Route, ...] = (
 def application(gateway: Gateway, settings: GatewayHttp, runtime: Runtime) -> web.Application:
     # The endpoints bound the bodies themselves, each route's as small as it can be.
     app = web.Application(client_max_size=0)
-    app.add_routes(health_routes(runtime))
+    for health in health_routes(runtime):
+        app.router.add_get(health.path, with_request_id(health.handler))
     budgets = {"single": Budget(settings.max_in_flight), "batch": Budget(settings.max_batches)}
     methods: dict[str, list[str]] = defaultdict(list)
     for route in ROUTES:

@@ -64,7 +64,12 @@ def _check(body: SubscriptionBody, application_id: str) -> None:
 
 
 def _device(device: DeviceInfo | None) -> rpc.DeviceInfo:
-    return rpc.DeviceInfo() if device is None else msgspec.convert(device, rpc.DeviceInfo, from_attributes=True)
+    if device is None:
+        return rpc.DeviceInfo()
+    told = msgspec.convert(device, rpc.DeviceInfo, from_attributes=True)
+    country = told.country_code
+    # Laws go by country: `kr` must not escape them.
+    return told if country is None else msgspec.structs.replace(told, country_code=country.upper())
 
 
 def _rendered(view: rpc.SubscriptionView) -> dict[str, Any]:

@@ -21,19 +21,19 @@ class Sentence(NamedTuple):
 SENTENCES: dict[str, Sentence] = {
     "created": Sentence("Accepted", "접수되었습니다"),
     "scheduled": Sentence("Scheduled for later", "나중에 보내도록 예약되었습니다"),
-    "held": Sentence("Held back: {reason}", "보류되었습니다: {reason}"),
+    "held": Sentence("Held back ({reason})", "보류되었습니다({reason})"),
     "routed": Sentence("Handed to the {provider} sender", "{provider} 발송기로 전달되었습니다"),
     "intent": Sentence("The sender announced its call to {provider}", "발송기가 {provider} 호출을 예고했습니다"),
     "retried": Sentence("Attempt {attempt} began", "{attempt}번째 시도를 시작했습니다"),
     "sent": Sentence("{provider} accepted it", "{provider}가 수락했습니다"),
-    "errored": Sentence("{provider} could not take it: {reason}", "{provider}가 처리하지 못했습니다: {reason}"),
-    "failed": Sentence("{provider} refused it: {reason}", "{provider}가 거부했습니다: {reason}"),
+    "errored": Sentence("{provider} could not take it ({reason})", "{provider}가 처리하지 못했습니다({reason})"),
+    "failed": Sentence("{provider} refused it ({reason})", "{provider}가 거부했습니다({reason})"),
     "expired": Sentence("It expired before it could be sent", "발송 전에 만료되었습니다"),
     "superseded": Sentence(
         "A later message with the same collapse key took its place",
         "같은 collapse key의 이후 메시지로 대체되었습니다",
     ),
-    "bounced": Sentence("It came back: {reason}", "반송되었습니다: {reason}"),
+    "bounced": Sentence("It came back ({reason})", "반송되었습니다({reason})"),
     "cancelled": Sentence("Cancelled before it was sent", "발송 전에 취소되었습니다"),
     "received": Sentence("The app reported that it arrived", "앱이 수신을 확인했습니다"),
     "converted": Sentence("The app reported that its user acted on it", "앱이 사용자 반응을 보고했습니다"),
@@ -67,8 +67,8 @@ OURS: dict[tuple[str, str], Sentence] = {
 """Failures that no provider caused, by kind and reason."""
 
 UNKNOWN = Sentence(
-    "No answer from {provider} ({reason}): the outcome is unknown",
-    "{provider}의 응답이 없습니다({reason}): 결과를 알 수 없습니다",
+    "No answer from {provider} ({reason}), so the outcome is unknown",
+    "{provider}의 응답이 없어({reason}) 결과를 알 수 없습니다",
 )
 """The call ended without an answer; the message may have been delivered."""
 EXHAUSTED = Sentence("No attempts are left after {reason}", "{reason} 이후 남은 시도가 없습니다")

@@ -1,6 +1,7 @@
 """Acceptance: whole requests are gathered, sealed, and committed as log, projection and hand-offs (R1, R5, R15)."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -179,6 +180,6 @@ def _collapse_hash(collapse_key: str) -> bytes:
 
 
 def _count(batch: list[_Sealed]) -> None:
-    for one in batch:
-        for message in one.request.messages:
-            telemetry.counter("messages_accepted_total", channel=message.channel, lane=message.lane).inc()
+    accepted = Counter((message.channel, message.lane) for one in batch for message in one.request.messages)
+    for (channel, lane), count in accepted.items():
+        telemetry.counter("messages_accepted_total", channel=channel, lane=lane).inc(count)

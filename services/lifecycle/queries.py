@@ -371,9 +371,10 @@ async def settled(c: Connection, attempts: dict[str, int]) -> list[str]:
 
 # tailing --------------------------------------------------------------------------------------------------------------
 
-# R13: order by (epoch, txid, position); visible is what no open transaction can still precede.
+# R13: order by (epoch, txid, position); visible is what no open transaction can still precede. The text of the id has
+# another name than the column: ORDER BY would take it, and "10" comes before "9".
 TAIL = """
-SELECT epoch, txid::text AS txid, position, message_id, kind, attempt, key, application_id, reason, data,
+SELECT epoch, txid::text AS xid, position, message_id, kind, attempt, key, application_id, reason, data,
     (extract(EPOCH FROM occurred_at) * 1000)::bigint AS occurred_at_ms
 FROM lifecycle.message_events
 WHERE (epoch, txid, position) > ($1::smallint, $2::text::xid8, $3::bigint)

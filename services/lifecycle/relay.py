@@ -35,7 +35,7 @@ class Relay:
         for batch in _batches(rows):
             await self._publish(batch)
         last = rows[-1]
-        self._at = (last["epoch"], last["txid"], last["position"])
+        self._at = (last["epoch"], last["xid"], last["position"])
         async with self._pool.connection() as c:
             await queries.save_cursor(c, _NAME, self._at)
         self._published.inc(len(rows))
@@ -76,7 +76,7 @@ def _batches(rows: list[Row]) -> list[EventBatch]:
 def _published(row: Row) -> PublishedEvent:
     return PublishedEvent(
         epoch=row["epoch"],
-        txid=row["txid"],
+        txid=row["xid"],
         position=row["position"],
         message_id=str(row["message_id"]),
         kind=row["kind"],

@@ -4,6 +4,7 @@ from libs.bus import Bus
 from libs.pg import connect_pool
 from libs.seal import KeyRing
 from libs.service import Runtime, main
+from services.subscription import queries
 from services.subscription.handlers import Handlers
 from services.subscription.recipients import Recipients
 from services.subscription.registration import Registrar
@@ -13,7 +14,7 @@ from services.subscription.settings import Settings
 
 async def start(settings: Settings, runtime: Runtime) -> None:
     ring = KeyRing.load(settings.keys.ring_file)
-    pool = await connect_pool(settings.database)
+    pool = await connect_pool(settings.database, prepare=queries.INDEXES_ONLY)
     runtime.on_stop(pool.close)
     bus = await Bus.connect(settings.nats, runtime.name)
     runtime.on_stop(bus.close)

@@ -5,6 +5,10 @@ from typing import Any, NamedTuple
 
 from libs.pg import Connection
 
+INDEXES_ONLY = "SELECT set_config('enable_seqscan', 'off', false)"
+"""Run on each new connection. Every statement here looks rows up by key; a plan that was made while a table was empty
+would read all of it for each recipient once it has grown."""
+
 # registration ---------------------------------------------------------------------------------------------------------
 
 # Our own id before the application's: an application may use UUIDs of its own as external ids.
@@ -165,18 +169,27 @@ WHERE s.id = $2 AND s.application_id = $1 AND s.archived_at IS NULL
 """
 
 # The first eleven columns are the fields of `libs.rpc.Recipient`. The key of the sealed token comes along only where it
-# is another than the subject's: the token was registered before the user was known.
+# is another than the subject's: the token was registered before the user was known. Looked up row by row, because joins
+# made the planner read the whole table of keys for a batch of 500.
 RESOLVE = """
 SELECT s.id::text, s.type, s.status, s.sealed_token, s.token_kind, s.token_version,
     (date_part('epoch', s.registered_at) * 1000)::bigint, s.test,
-    uuid_send(coalesce(users.key_id, s.key_id)), s.country, s.ad_consent,
-    subject_key.wrapped, uuid_send(token_key.id), token_key.wrapped
+    uuid_send(subject.key_id), s.country, s.ad_consent,
+    (SELECT wrapped FROM subscription.data_keys AS k
+        WHERE k.id = subject.key_id AND k.application_id = s.application_id),
+    CASE WHEN subject.key_id <> s.key_id THEN uuid_send(s.key_id) END,
+    CASE WHEN subject.key_id <> s.key_id THEN
+        (SELECT wrapped FROM subscription.data_keys AS k
+            WHERE k.id = s.key_id AND k.application_id = s.application_id)
+    END
 FROM subscription.subscriptions AS s
-LEFT JOIN subscription.users ON users.id = s.user_id AND users.application_id = s.application_id
-LEFT JOIN subscription.data_keys AS subject_key
-    ON subject_key.id = coalesce(users.key_id, s.key_id) AND subject_key.application_id = s.application_id
-LEFT JOIN subscription.data_keys AS token_key
-    ON token_key.id = s.key_id AND users.key_id <> s.key_id AND token_key.application_id = s.application_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(
+        (SELECT users.key_id FROM subscription.users
+            WHERE users.id = s.user_id AND users.application_id = s.application_id),
+        s.key_id
+    ) AS key_id OFFSET 0
+) AS subject
 WHERE s.id = ANY ($2::uuid[]) AND s.application_id = $1 AND s.archived_at IS NULL
 """
 

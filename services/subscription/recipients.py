@@ -33,7 +33,7 @@ class Recipients:
                 recipients.append(recipient)
                 if row[11] is not None:
                     keys[recipient.key_id] = row[11]
-                if row[12] is not None:
+                if row[13] is not None:
                     keys[row[12]] = row[13]
             others = {key for key in request.key_ids if key not in keys and len(key) == KEY_ID_BYTES}
             if others:

@@ -22,6 +22,8 @@ def http_settings() -> GatewayHttp:
 async def test_health_needs_no_key(rest: Rest, path: str) -> None:
     async with rest.session.get(path) as response:
         assert response.status == 200
+        assert response.headers["X-Request-Id"]
+        assert response.headers["Server"] == "automata-signal"
 
 
 async def test_requests_are_counted_by_route_and_status(rest: Rest) -> None:
@@ -122,3 +124,4 @@ async def test_dependency_away_is_503(rest: Rest) -> None:
         await service.stop()
     answer = await rest.post("/messages", text(subscription))
     assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "service_unavailable", "1")
+    assert answer.details == {"retry_after": 1}

@@ -9,7 +9,7 @@ pytest_plugins = ["tests.contract.rest_fixtures"]
 
 
 async def test_is_created(rest: Rest) -> None:
-    device = {"device_model": "iPhone 13", "country_code": "KR", "test_type": 0}
+    device = {"device_model": "iPhone 13", "country_code": "kr", "test_type": 0}
     body = {"type": "iOSPush", "token": APNS_TOKEN, "user_id": "u1", "device_info": device, "application_id": OWNER}
     answer = await rest.post("/subscriptions", body)
     assert answer.status == 201

@@ -1,6 +1,7 @@
 """The subscription service, asked over NATS as other services ask it."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from libs.errors import (
 from libs.ids import new_id
 from libs.pg import Connection, single_connection
 from libs.seal import KeyRing, associated, key_id_of
+from services.subscription import queries
 from services.subscription.__main__ import start
 from services.subscription.settings import Settings
 from tests.databases import Database
@@ -269,6 +271,21 @@ async def test_a_thousand_recipients_come_in_one_answer(bus: Bus) -> None:
     views = await asyncio.gather(*(create(bus, wish(f"{n:064x}")) for n in range(1000)))
     found = await resolve(bus, [view.id for view in views])
     assert len(found.recipients) == len(found.keys) == 1000
+
+
+@pytest.mark.parametrize("statement", ["RESOLVE", "FIND_KEYS", "FIND_USERS", "FIND_BY_TOKEN", "APPLY_REJECTIONS"])
+async def test_no_statement_reads_a_whole_table_even_if_planned_while_it_was_empty(
+    admin: Connection, statement: str
+) -> None:
+    await admin.execute("VACUUM ANALYZE")
+    await admin.execute(queries.INDEXES_ONLY)
+    await admin.execute("SET plan_cache_mode = force_generic_plan")
+    text = getattr(queries, statement)
+    parameters = ["NULL"] * len(set(re.findall(r"\$\d+", text)))
+    await admin.execute(f"PREPARE asked AS {text}")
+    plan = await admin.fetch(f"EXPLAIN EXECUTE asked ({', '.join(parameters)})")
+    assert [line[0] for line in plan if "Index" in line[0]]
+    assert not [line[0] for line in plan if "Seq Scan" in line[0]]
 
 
 async def test_a_question_without_bounds_is_refused(bus: Bus) -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.envelope import Button, Content, Push
@@ -45,6 +45,7 @@ contents = st.builds(
 
 
 @pytest.mark.parametrize("channel", sorted(CHANNELS.values()))
+@settings(deadline=None)
 @given(content=contents)
 def test_estimate_is_never_below_the_weight(channel: str, content: Content) -> None:
     estimate = len(msgspec.msgpack.encode(content)) * GROWTH + FRAME

@@ -1,12 +1,15 @@
 """A timeline answers "why", for every kind of event and in both languages."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from libs.message import FAILING, KINDS, STATUSES
 from libs.rpc import EventView, MessageView
+from services.ingest.errors import Language
 from services.ingest.why import DECISIVE, OURS, SENTENCES, explain_event, explain_message
+
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 
 def event(kind: str, attempt: int = 1, key: str = "", at: int = 0, reason: str | None = None, **data: Any) -> EventView:
@@ -49,8 +52,8 @@ def test_decisive_kinds_exist() -> None:
 @pytest.mark.parametrize("data", [{}, {"outcome": "unknown", "retry_class": "x", "disable": None, "action": "{y}"}])
 def test_any_event_can_be_told(kind: str, reason: str | None, data: dict[str, Any]) -> None:
     one = event(kind, reason=reason, **data)
-    for language in ("en", "ko"):
-        assert explain_event(one, message(one), language).endswith(".")  # type: ignore[arg-type]  # both are languages
+    for language in LANGUAGES:
+        assert explain_event(one, message(one), language).endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -59,19 +62,19 @@ def test_any_event_can_be_told(kind: str, reason: str | None, data: dict[str, An
         (event("created", subscription_status=1), "Accepted: the subscription was active (status 1)."),
         (
             event("failed", reason="Unregistered", disable=-10, status=410),
-            "APNs refused it: Unregistered: the subscription was set to -10.",
+            "APNs refused it (Unregistered): the subscription was set to -10.",
         ),
         (
             event("failed", reason="Unregistered", address="kept"),
-            "APNs refused it: Unregistered: the token was registered again since, so the subscription stays.",
+            "APNs refused it (Unregistered): the token was registered again since, so the subscription stays.",
         ),
         (
             event("errored", 2, reason="timeout", outcome="unknown", retry_class="network"),
-            "No answer from APNs (timeout): the outcome is unknown: attempt 2 of 5 (network).",
+            "No answer from APNs (timeout), so the outcome is unknown: attempt 2 of 5 (network).",
         ),
         (
             event("errored", 1, reason="ExpiredProviderToken", retry_class="credentials"),
-            "APNs could not take it: ExpiredProviderToken: attempt 1 (credentials).",
+            "APNs could not take it (ExpiredProviderToken): attempt 1 (credentials).",
         ),
         (
             event("failed", 5, "exhausted", reason="timeout", retry_class="network"),
