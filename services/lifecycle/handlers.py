@@ -69,7 +69,7 @@ class Handlers:
     async def receipt(self, request: Receipt) -> ReceiptReply:
         """`converted` is recorded beside `received`, with the same time: both facts hold."""
         at = int(self._clock.time() * 1000)
-        data = {"action": request.action, "actor": request.actor, **request.data}
+        data = {"action": request.action, "actor": request.actor, "data": request.data}
         kinds = ("received", "converted") if request.kind == "converted" else ("received",)
         facts = [
             Outcome(request.message_id, kind, 0, request.action if kind == "converted" else "", at, data=data)

@@ -119,7 +119,7 @@ class ApnsSender:
 
     def pool(self, url: str, token: ProviderToken) -> ApnsPool:
         connections = Connections(
-            lambda: Http2Transport(self._ca, self._timeout),
+            lambda: Http2Transport(self._ca, self._timeout, unread_status=200),
             self._size,
             self._timeout,
             proves=lambda response: response.status != 403,

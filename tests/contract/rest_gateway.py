@@ -16,7 +16,8 @@ from libs.bus import Bus
 from libs.clock import FakeClock
 from libs.envelope import Content
 
-OWNER, STRANGER = ids.new_id(), ids.new_id()
+OWNER = "0199a1b2-0000-7000-8000-000000000001"
+STRANGER = "0199a1b2-0000-7000-8000-000000000002"
 KEYS = {
     "owner-key": rpc.Principal(OWNER, "k1", ["send", "read", "manage"], "unlimited"),
     "reader-key": rpc.Principal(OWNER, "k2", ["read"], "unlimited"),

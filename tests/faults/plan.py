@@ -28,7 +28,7 @@ class Shape(msgspec.Struct, frozen=True):
     messages: int
     seconds: float
     """The last request begins this long after the first, if answers keep up."""
-    types: tuple[str, ...] = ("iOSPush",)
+    types: tuple[str, ...] = ("iOSPush", "AndroidPush")
     ttl: int | None = None
     """Seconds, for every second request."""
 
