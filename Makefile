@@ -37,7 +37,7 @@ demo: install ## Send the demonstration to what `make run` keeps running
 	@$(BIN)/automata demo $(ARGS)
 
 test: install ## Run the test suite (ARGS="-k name" selects); the long fault tests and benchmarks are left out
-	$(BIN)/pytest --numprocesses 2 $(ARGS)
+	$(BIN)/pytest $(ARGS)
 
 lint: install ## Style, spelling, SQL, Dockerfile, compose file, layers, lock
 	$(BIN)/ruff check .

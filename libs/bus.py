@@ -41,6 +41,10 @@ class PublishFailed(Exception):
     """No acknowledgement in time, or the stream refused: the message may or may not be stored."""
 
 
+class ConnectionGone(Exception):
+    """The server closed the connection for good (`-ERR`): only a new process gets another."""
+
+
 class Bus:
     """One connection. It reconnects for ever; what was in flight then times out and is the caller's to repeat."""
 
@@ -48,8 +52,6 @@ class Bus:
         self.client = client
         self.settings = settings
         self.js: JetStreamContext = client.jetstream(timeout=5)
-        self.reconnects = 0
-        """How often the connection was lost and found: deliveries stored before the last one are suspect (R7)."""
         self._services: list[Service] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -57,11 +59,6 @@ class Bus:
     async def connect(cls, settings: Nats, name: str) -> "Bus":
         """Waits for the server as long as it takes; a supervisor decides when that is too long."""
         client = Client()
-        bus: Bus | None = None
-
-        async def on_reconnect() -> None:
-            if bus is not None:
-                bus.reconnects += 1
 
         async def on_error(error: Exception) -> None:
             _log.debug("nats_error", error_type=type(error).__name__)
@@ -74,11 +71,17 @@ class Bus:
             connect_timeout=2,
             ping_interval=5,
             max_outstanding_pings=2,
-            reconnected_cb=on_reconnect,
             error_cb=on_error,
         )
-        bus = cls(client, settings)
-        return bus
+        return cls(client, settings)
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was lost and found: deliveries stored before the last one are suspect (R7).
+
+        Counted before anything can arrive on the new connection; `reconnected_cb` is called a round trip after.
+        """
+        return self.client.stats["reconnects"]
 
     async def close(self) -> None:
         for service in self._services:
@@ -189,11 +192,11 @@ class Bus:
             try:
                 if not self.client.is_connected:
                     raise nats.errors.ConnectionClosedError
-                await self.js.publish(subject, payload, timeout=max(0.1, min(2.0, left)), headers=sent_headers)
+                await self.js.publish(subject, payload, timeout=min(2.0, left), headers=sent_headers)
             except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
-                if left <= 0:
-                    raise PublishFailed(type(error).__name__) from None
                 await self._after_refusal(error)
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise PublishFailed(type(error).__name__) from None
             else:
                 return
 
@@ -231,4 +234,4 @@ def _fault_of(name: str, error: Exception) -> Fault:
     return Fault("internal_server_error", {})
 
 
-__all__ = ["Bus", "Msg", "PublishFailed"]
+__all__ = ["Bus", "ConnectionGone", "Msg", "PublishFailed"]

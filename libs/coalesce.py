@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from libs.errors import ServiceUnavailable
+from libs.cancellation import being_cancelled
+from libs.errors import InternalError, ServiceUnavailable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,10 +81,17 @@ class Coalescer(Generic[T, R]):
         return batch
 
     async def _run(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        results: Sequence[R | Exception]
         try:
             results = await self._handle([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise InternalError(reason="a batch of another length came back")
         except Exception as error:
             results = [error] * len(batch)
+        except asyncio.CancelledError:
+            if being_cancelled():
+                raise
+            results = [ServiceUnavailable(reason="interrupted", retry_after=1)] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue

@@ -5,8 +5,9 @@ An envelope is acknowledged only after its handler returned, so the handler publ
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic
+from typing import Generic, Literal
 
 import msgspec
 import nats.errors
@@ -16,18 +17,30 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from libs import telemetry
-from libs.bus import Bus, PublishFailed
+from libs.bus import Bus, ConnectionGone, PublishFailed
+from libs.cancellation import being_cancelled
+from libs.dead import DeadLetter
 from libs.envelope import E_, DispatchEnvelope, SendEnvelope, UndecodableEnvelope, decode, encode
-from libs.errors import ServiceUnavailable
+from libs.errors import ResourceNotFound, ServiceUnavailable
 from libs.subjects import dead
 
 SPLIT_AT = 3
-"""From this delivery on an envelope is cut into single messages; a single one is buried (R11)."""
+"""From this delivery on an envelope is cut into single messages, and a single one that fails again is buried (R11)."""
+GIVE_UP_AT = 8
+"""At this delivery a single message is buried untried: nobody lived to say that it failed. Many, because a process
+that is killed, for whatever reason, spends a delivery of everything in hand."""
+PAUSES = (0.5, 2.0)
+"""Seconds from a failure to the next delivery: what fails for everybody, for a moment, shall not be buried."""
+STOP_SECONDS = 2.0
+"""After `stop`, what is in hand may go on for so long; then it is to be given back."""
 FETCH_SECONDS = 1.5
 """A fetch that spans a server restart waits out its whole time although a message is ready: so it is short."""
 
 _MARK: dict[type, dict[str, bool]] = {DispatchEnvelope: {"marked": True}, SendEnvelope: {"marked": True}}
 """Single copies are asked about before they are sent: their first delivery may have got through."""
+_LEASE = 0.9
+"""Part of `ack_wait` in which an envelope is surely ours."""
+_LOOK_AFTER = 20  # empty fetches: the consumer may be gone without a word
 
 _log = telemetry.logger("consume")
 _NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error, asyncio.TimeoutError, OSError)
@@ -40,40 +53,47 @@ class Abandoned(Exception):
 class Held:
     """One envelope in our hands."""
 
-    def __init__(self, bus: Bus, message: Msg, suspect_up_to: int) -> None:
+    def __init__(self, bus: Bus, message: Msg, finish_by: float) -> None:
         metadata = message.metadata
         self._bus = bus
         self._message = message
         self._loop = asyncio.get_running_loop()
-        self._alive_until = self._loop.time() + bus.settings.ack_wait * 0.9
+        self._lease = bus.settings.ack_wait * _LEASE
+        self._leased_until = self._loop.time() + self._lease
+        self.finish_by = finish_by
+        """Time of the event loop from which it is to be given back."""
         self.stream = metadata.stream
         self.subject = message.subject
         self.payload = message.data
         self.sequence = metadata.sequence.stream
         self.deliveries = metadata.num_delivered or 1
-        self.suspect = self.deliveries > 1 or self.sequence <= suspect_up_to
+        self.suspect = self.deliveries > 1
         """True when another process, or this one before it lost its connection, may have worked on it already."""
 
     def is_mine(self) -> bool:
         """False once the server may have given the envelope to another: then no provider is called any more (R7)."""
-        return self._bus.client.is_connected and self._loop.time() < self._alive_until
+        now = self._loop.time()
+        return now < self._leased_until and now < self.finish_by and self._bus.client.is_connected
 
     async def beat(self) -> None:
-        """Ask for more time."""
-        if not self._bus.client.is_connected or self._loop.time() >= self._alive_until:
+        """Ask for more time. Only the server's answer gives it: a dead connection looks alive for a while."""
+        asked_at = self._loop.time()
+        if asked_at >= self._leased_until:
             return
-        with contextlib.suppress(nats.errors.Error):
-            await self._message.in_progress()
-            self._alive_until = self._loop.time() + self._bus.settings.ack_wait * 0.9
+        with contextlib.suppress(*_NATS_ERRORS):
+            await self._bus.client.request(self._message.reply, Msg.Ack.Progress, timeout=self._lease / 4)
+            if self._loop.time() < self._leased_until:
+                self._leased_until = asked_at + self._lease
 
     async def ack(self) -> None:
         with contextlib.suppress(nats.errors.Error):
             await self._message.ack()
 
-    async def release(self) -> None:
-        """Give the envelope back; where that fails, `ack_wait` does the same."""
-        with contextlib.suppress(nats.errors.Error):
-            await self._message.nak(delay=0.2)
+    async def release(self, pause: float) -> None:
+        """Give the envelope back while it is ours; else another may have it, and `ack_wait` has done the same."""
+        if self._loop.time() < self._leased_until:
+            with contextlib.suppress(nats.errors.Error):
+                await self._message.nak(delay=pause)
 
 
 class Consumer(Generic[E_]):
@@ -104,14 +124,16 @@ class Consumer(Generic[E_]):
         self._handle = handle
         self._bury = bury
         self._held: set[Held] = set()
-        self._connection = -1
+        self._finish_by = math.inf  # no limit until `stop`
+        self._bindings = 0
+        self._looked_at: tuple[int, int] | None = None
         self._suspect_up_to = 0
-        self._refreshing = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._dead_letters = telemetry.counter("dead_letters_total", stream=stream)
 
     async def run(self) -> None:
-        """Until `stop`: then what is held is finished and nothing new is taken."""
+        """Until `stop`: then what is held is finished or given back, and nothing new is taken."""
         beats = asyncio.create_task(self._beat())
         try:
             await asyncio.gather(*(self._slot() for _ in range(self._slots)))
@@ -120,23 +142,27 @@ class Consumer(Generic[E_]):
 
     async def stop(self) -> None:
         self._stopping.set()
+        self._finish_by = asyncio.get_running_loop().time() + STOP_SECONDS
+        for held in self._held:
+            held.finish_by = self._finish_by
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._bus.settings.ack_wait / 3)
-            for held in list(self._held):
-                await held.beat()
+            await asyncio.gather(*(held.beat() for held in self._held), return_exceptions=True)
 
     async def _slot(self) -> None:
         while not self._stopping.is_set():
             try:
-                subscription = await self._subscribe()
-                await self._read(subscription)
+                await self._read(await self._subscribe())
             except _NATS_ERRORS as error:
+                if self._bus.client.is_closed and not self._stopping.is_set():
+                    raise ConnectionGone(type(error).__name__) from error
                 _log.debug("consumer_interrupted", stream=self._stream, error_type=type(error).__name__)
                 await asyncio.sleep(0.3)
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        self._bindings += 1
         config = ConsumerConfig(
             durable_name=self._durable,
             filter_subject=self._subject,
@@ -154,87 +180,121 @@ class Consumer(Generic[E_]):
     async def _read(self, subscription: JetStreamContext.PullSubscription) -> None:
         empty = 0
         try:
-            while not self._stopping.is_set() and empty < 20:
-                try:
-                    (message,) = await subscription.fetch(1, timeout=FETCH_SECONDS)
-                except (TimeoutError, nats.errors.TimeoutError):
-                    empty += 1  # now and then bind again: a recreated store has lost its consumers
+            while not self._stopping.is_set():
+                message = await _next(subscription)
+                if message is not None:
+                    await self._take(Held(self._bus, message, self._finish_by))
                     continue
-                empty = 0
-                await self._refresh()
-                await self._take(Held(self._bus, message, self._suspect_up_to))
+                empty += 1
+                if empty % _LOOK_AFTER == 0:
+                    await subscription.consumer_info()
         finally:
             with contextlib.suppress(*_NATS_ERRORS):
                 await subscription.unsubscribe()
 
-    async def _refresh(self) -> None:
-        """After each (re)connection, all that is stored by now may have been delivered before: a server that crashed
-        can forget both acknowledgements and delivery counts."""
-        async with self._refreshing:
-            if self._connection == self._bus.reconnects:
-                return
-            connection = self._bus.reconnects
-            self._suspect_up_to = (await self._bus.js.stream_info(self._stream)).state.last_seq
-            self._connection = connection
+    async def _look(self, held: Held) -> None:
+        """After each (re)connection or new consumer, all that is stored by now may have been delivered before: a
+        server that crashed can forget both acknowledgements and delivery counts."""
+        async with self._looking:
+            now = (self._bus.reconnects, self._bindings)
+            if self._looked_at != now:
+                try:
+                    self._suspect_up_to = (await self._bus.stream_state(self._stream)).state.last_seq
+                except ResourceNotFound:
+                    raise Abandoned from None
+                self._looked_at = now
+        held.suspect = held.suspect or held.sequence <= self._suspect_up_to
 
     async def _take(self, held: Held) -> None:
         self._held.add(held)
         try:
             await self._process(held)
         except Abandoned:
-            await held.release()
-        except UndecodableEnvelope:
-            await self._to_dead(held, "undecodable", None)
-            await held.ack()
-        except Exception as error:
+            await held.release(PAUSES[0])
+        except (Exception, asyncio.CancelledError) as error:
+            if being_cancelled():
+                raise
             _log.error("envelope_failed", stream=self._stream, deliveries=held.deliveries, exc_info=error)
-            await held.release()
+            await held.release(PAUSES[min(held.deliveries, len(PAUSES)) - 1])
+        else:
+            await held.ack()
         finally:
             self._held.discard(held)
 
     async def _process(self, held: Held) -> None:
-        envelope = decode(held.payload, self._kind)
-        if held.deliveries >= SPLIT_AT:
-            await self._split_or_bury(envelope, held)
-        else:
-            await self._persist(self._handle, envelope, held)
-        await held.ack()
-
-    async def _split_or_bury(self, envelope: E_, held: Held) -> None:
-        if len(envelope.items) == 1:
-            await self._to_dead(held, "dead_letter", envelope.items[0].message_id)
-            await self._persist(self._bury, envelope, held)
+        await self._persist(held, lambda: self._look(held))
+        try:
+            envelope = decode(held.payload, self._kind)
+        except (UndecodableEnvelope, RecursionError):
+            await self._persist(held, lambda: self._to_dead(held, "undecodable", None))
             return
+        if held.deliveries >= SPLIT_AT and len(envelope.items) != 1:
+            await self._persist(held, lambda: self._split(envelope, held))
+        elif held.deliveries >= GIVE_UP_AT or not await self._handled(envelope, held):
+            await self._persist(held, lambda: self._give_up(envelope, held))
+
+    async def _handled(self, envelope: E_, held: Held) -> bool:
+        """False: a single message defeated its handler again, and shall not have another chance."""
+        try:
+            await self._persist(held, lambda: self._handle(envelope, held))
+        except Abandoned:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if being_cancelled() or held.deliveries < SPLIT_AT:
+                raise
+            _log.error("message_failed", stream=self._stream, deliveries=held.deliveries, exc_info=error)
+            return False
+        return True
+
+    async def _split(self, envelope: E_, held: Held) -> None:
         for item in envelope.items:
             single = msgspec.structs.replace(envelope, items=[item], **_MARK.get(self._kind, {}))
-            await self._bus.publish(
-                held.subject, encode(single), msg_id=f"single:{held.stream}:{held.sequence}:{item.message_id}"
-            )
+            msg_id = f"single:{held.stream}:{held.sequence}:{item.message_id}"
+            await self._bus.publish(held.subject, encode(single), msg_id=msg_id)
 
-    async def _persist(self, step: Callable[[E_, Held], Awaitable[None]], envelope: E_, held: Held) -> None:
+    async def _give_up(self, envelope: E_, held: Held) -> None:
+        """Where even the burial fails, DEAD has the note, and the reconciler still knows the message."""
+        await self._to_dead(held, "dead_letter", envelope.items[0].message_id)
+        try:
+            await self._bury(envelope, held)
+        except (ServiceUnavailable, PublishFailed, Abandoned):
+            raise
+        except Exception as error:
+            _log.error("burial_failed", stream=self._stream, sequence=held.sequence, exc_info=error)
+
+    async def _persist(self, held: Held, step: Callable[[], Awaitable[None]]) -> None:
         """A dependency that is away is waited for, without spending one of the envelope's deliveries."""
         while True:
             try:
-                return await step(envelope, held)
+                return await step()
             except (ServiceUnavailable, PublishFailed):
                 if not held.is_mine() or self._stopping.is_set():
                     raise Abandoned from None
                 await asyncio.sleep(0.25)
 
-    async def _to_dead(self, held: Held, reason: str, message_id: str | None) -> None:
+    async def _to_dead(self, held: Held, reason: Literal["undecodable", "dead_letter"], message_id: str | None) -> None:
         """A copy without content: what it was, where, and why."""
-        self._dead_letters.inc()
-        note: dict[str, Any] = {
-            "stream": held.stream,
-            "sequence": held.sequence,
-            "subject": held.subject,
-            "bytes": len(held.payload),
-            "deliveries": held.deliveries,
-            "reason": reason,
-            "message_id": message_id,
-        }
-        await self._bus.publish(
-            dead(held.stream),
-            msgspec.json.encode(note),
-            msg_id=f"dead:{held.stream}:{held.sequence}:{message_id}",
+        note = DeadLetter(
+            stream=held.stream,
+            sequence=held.sequence,
+            subject=held.subject,
+            bytes=len(held.payload),
+            reason=reason,
+            deliveries=held.deliveries,
+            message_id=message_id,
         )
+        msg_id = f"dead:{held.stream}:{held.sequence}:{message_id}"
+        await self._bus.publish(dead(held.stream), msgspec.json.encode(note), msg_id=msg_id)
+        self._dead_letters.inc()
+
+
+async def _next(subscription: JetStreamContext.PullSubscription) -> Msg | None:
+    """None where nothing came in time."""
+    loop = asyncio.get_running_loop()
+    asked_at = loop.time()
+    try:
+        return (await subscription.fetch(1, timeout=FETCH_SECONDS))[0]
+    except (TimeoutError, nats.errors.TimeoutError):
+        if loop.time() - asked_at < FETCH_SECONDS / 2:
+            await asyncio.sleep(0.3)  # refused at once, such as by a consumer that has too many readers
+        return None

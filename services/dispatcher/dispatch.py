@@ -1,13 +1,15 @@
 """One envelope from acceptance to its senders: resolve, decide, open, route, publish (DISPATCH -> SEND)."""
 
+import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 
 from libs import telemetry
 from libs.bus import Bus
 from libs.clock import ReferenceClock
-from libs.consume import Consumer, Held
+from libs.consume import Abandoned, Consumer, Held
 from libs.envelope import (
     Accepted,
     Content,
@@ -50,6 +52,8 @@ class Dispatch:
     async def handle(self, envelope: DispatchEnvelope, held: Held) -> None:
         found = await self._resolve(envelope)
         routed, refusals = self._route(envelope, found)
+        if not held.is_mine():
+            raise Abandoned  # by now another may have decided, and otherwise
         await self._publish_outcomes(envelope, refusals)
         for channel, deliveries in routed.items():
             await self._publish_deliveries(envelope, channel, deliveries, marked=envelope.marked or held.suspect)
@@ -134,10 +138,10 @@ class Dispatch:
             return OutcomeEnvelope(envelope.application_id, envelope.lane, items)
 
         for part, payload in pack(outcomes, wrap):
-            msg_id = f"refused:{envelope.handoff_id}:{part[0].message_id}:{len(part)}"
-            await self._bus.publish(subject, payload, msg_id=msg_id)
+            await self._bus.publish(subject, payload, msg_id=_part_id(envelope.handoff_id, part))
 
 
-def _part_id(handoff_id: str, members: list[Delivery]) -> str:
-    """The same part of the same hand-off, dispatched again, is dropped by the stream."""
-    return f"{handoff_id}:{members[0].message_id}:{members[-1].message_id}:{len(members)}"
+def _part_id(handoff_id: str, members: Sequence[Delivery | Outcome]) -> str:
+    """The same members of the same hand-off, dispatched again, are dropped by the stream; any other part is not."""
+    ids = "".join(member.message_id for member in members)
+    return f"{handoff_id}:{hashlib.blake2b(ids.encode(), digest_size=12).hexdigest()}"

@@ -92,8 +92,10 @@ class Publisher:
             return
 
     def publish(self, handoffs: list[Handoff]) -> None:
+        """Until `timeout` from now, the wait for room included: what is published later may be handed off twice."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
         for handoff in handoffs:
-            task = asyncio.create_task(self._publish(handoff))
+            task = asyncio.create_task(self._publish(handoff, deadline))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -101,11 +103,13 @@ class Publisher:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._timeout)
 
-    async def _publish(self, handoff: Handoff) -> None:
+    async def _publish(self, handoff: Handoff, deadline: float) -> None:
         async with self._slots:
+            left = deadline - asyncio.get_running_loop().time()
             try:
-                await self._bus.publish(
-                    dispatch(handoff.lane), encode(handoff.envelope()), msg_id=handoff.id, timeout=self._timeout
-                )
+                if left <= 0:
+                    raise PublishFailed("no room in time")
+                payload = encode(handoff.envelope())
+                await self._bus.publish(dispatch(handoff.lane), payload, msg_id=handoff.id, timeout=left)
             except PublishFailed:
                 _log.warning("handoff_unpublished", handoff_id=handoff.id, lane=handoff.lane)

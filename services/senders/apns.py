@@ -86,6 +86,7 @@ class _Account:
             token = ProviderToken(secret.team_id, secret.key_id, secret.private_key_pem, sender.clock)
         except MalformedKey as error:
             raise CredentialFault("malformed_private_key") from error
+        self.topic = secret.topic
         self.production = sender.pool(sender.production_url, token)
         self.development = sender.pool(sender.development_url, token)
 
@@ -115,7 +116,7 @@ class ApnsSender:
         self._ca = read_ca(ca_file)
         self._size = connections
         self._timeout = timeout
-        self._accounts: Accounts[_Account] = Accounts()
+        self._accounts: Accounts[ApnsSecret, _Account] = Accounts(_secret, lambda secret, _: _Account(self, secret))
 
     def pool(self, url: str, token: ProviderToken) -> ApnsPool:
         connections = Connections(
@@ -128,13 +129,11 @@ class ApnsSender:
 
     async def send(self, delivery: Delivery, credential: Credential, application_id: str) -> Result:
         try:
-            secret = _secret(credential)
-            key = (application_id, secret.team_id, secret.key_id, secret.private_key_pem)
-            account = self._accounts.get(key, lambda: _Account(self, secret))
+            account = self._accounts.get(application_id, credential)
         except CredentialFault as fault:
             return TryLater(fault.reason, "credentials")
         pool = account.development if delivery.test else account.production
-        request = notification_request(delivery, secret.topic, self.clock.time())
+        request = notification_request(delivery, account.topic, self.clock.time())
         try:
             reply = await pool.send_notification(request)
         except NotSent as error:

@@ -6,11 +6,13 @@ from typing import Literal
 
 from libs.bus import Bus
 from libs.clock import Clock
-from libs.errors import ResourceNotFound
+from libs.errors import ResourceNotFound, ServiceUnavailable
 from libs.rpc import Credential, GetCredential
 
 _APPLICATIONS = 10_000
 _FRESH_SECONDS = 30.0
+_STALE_SECONDS = 5.0
+"""A credential known before serves for so long again while the application service is away."""
 
 
 class CredentialCache:
@@ -24,7 +26,7 @@ class CredentialCache:
         self._asking: dict[str, asyncio.Lock] = {}
 
     async def get(self, application_id: str) -> Credential | None:
-        """None where the application has set none. Raises `ServiceUnavailable`."""
+        """None where the application has set none. Raises `ServiceUnavailable` where it is not known yet."""
         fresh = self._fresh(application_id)
         if fresh is not None:
             return fresh[1]
@@ -48,7 +50,15 @@ class CredentialCache:
             credential = await self._bus.call("application", "credential", request, Credential)
         except ResourceNotFound:
             credential = None
-        self._known[application_id] = (self._clock.monotonic() + _FRESH_SECONDS, credential)
+        except ServiceUnavailable:
+            _, credential = self._known.get(application_id, (0.0, None))
+            if credential is None:
+                raise
+            return self._keep(application_id, credential, _STALE_SECONDS)
+        return self._keep(application_id, credential, _FRESH_SECONDS)
+
+    def _keep(self, application_id: str, credential: Credential | None, seconds: float) -> Credential | None:
+        self._known[application_id] = (self._clock.monotonic() + seconds, credential)
         self._known.move_to_end(application_id)
         if len(self._known) > _APPLICATIONS:
             self._known.popitem(last=False)

@@ -9,6 +9,7 @@ import msgspec
 
 from libs import telemetry
 from libs.bus import Bus
+from libs.cancellation import being_cancelled
 from libs.clock import Clock, ReferenceClock
 from libs.consume import Abandoned, Consumer, Held
 from libs.envelope import Delivery, Lane, Outcome, SendEnvelope
@@ -16,24 +17,27 @@ from libs.rpc import Credential, Known, KnownOutcomes
 from libs.subjects import send, stream_of
 
 from .breaker import Breakers
-from .contract import Result, Sender, TryLater
+from .contract import Accepted, Rejected, Result, Sender, TryLater
 from .credential_cache import CredentialCache
 from .judge import Judge
 from .report import Reporter
 from .settings import Sender as SenderSettings
 
 _KNOWN_TIMEOUT = 10.0
+_REMEMBERED = 1_000
+_Call = tuple[str, int]
+"""A message and its attempt."""
+_log = telemetry.logger("deliver")
 
 
 class Work(msgspec.Struct, eq=False):
     """One envelope under way."""
 
-    envelope: SendEnvelope
+    application_id: str
     held: Held
     credential: Credential | None
     unreported: int
     done: asyncio.Event
-    abandoned: bool = False
 
 
 class Pipeline:
@@ -58,7 +62,9 @@ class Pipeline:
         self._reference = reference
         self._calls = asyncio.Semaphore(settings.concurrency)
         self._unreported = asyncio.Semaphore(settings.concurrency + settings.outcome_batch)
-        self._in_progress: set[tuple[str, int]] = set()
+        self._in_progress: set[_Call] = set()
+        self._ended = asyncio.Event()
+        self._own: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._call_ids = _call_ids()
         self._judge = Judge(sender.channel, settings.region, reference)
@@ -78,43 +84,47 @@ class Pipeline:
         )
 
     async def handle(self, envelope: SendEnvelope, held: Held) -> None:
-        pending = self._claim(envelope.items)
+        credential = await self._credentials.get(envelope.application_id)
+        calls = {(item.message_id, item.attempt) for item in envelope.items}
+        suspect = await self._claim(calls) or envelope.marked or held.suspect
         try:
-            pending = await self._unsettled(envelope, held, pending)
-            credential = await self._credentials.get(envelope.application_id)
-            work = Work(envelope, held, credential, len(pending), asyncio.Event())
-            await self._deliver_all(work, pending)
+            items = await self._unsettled(envelope, held) if suspect else envelope.items
+            await self._deliver_all(Work(envelope.application_id, held, credential, len(items), asyncio.Event()), items)
         finally:
-            self._in_progress.difference_update((item.message_id, item.attempt) for item in pending)
-        if work.abandoned:
-            raise Abandoned
+            self._in_progress -= calls
+            self._ended.set()
+            self._remember(held)
 
     async def bury(self, envelope: SendEnvelope, held: Held) -> None:
         (item,) = envelope.items
         data = {"stream": held.stream, "deliveries": held.deliveries, "outcome": "unknown"}
         await self._report_and_wait(envelope, [self._judge.dead_letter(item, data)])
 
-    def _claim(self, items: list[Delivery]) -> list[Delivery]:
-        """A copy of an envelope that this process already works on is left to the work that is under way."""
-        claimed = []
-        for item in items:
-            if (item.message_id, item.attempt) not in self._in_progress:
-                self._in_progress.add((item.message_id, item.attempt))
-                claimed.append(item)
-        return claimed
+    async def _claim(self, calls: set[_Call]) -> bool:
+        """Waits while this process works on a copy of the envelope. True if it did: then some of it is done."""
+        waited = False
+        while not self._in_progress.isdisjoint(calls):
+            waited = True
+            self._ended.clear()
+            await self._ended.wait()
+        self._in_progress |= calls
+        return waited
 
-    async def _unsettled(self, envelope: SendEnvelope, held: Held, items: list[Delivery]) -> list[Delivery]:
+    async def _unsettled(self, envelope: SendEnvelope, held: Held) -> list[Delivery]:
         """Where somebody may have worked on it before, lifecycle says what needs no call any more (R7)."""
-        if not items or not (envelope.marked or held.suspect):
-            return items
-        question = KnownOutcomes(envelope.lane, {item.message_id: item.attempt for item in items})
+        question = KnownOutcomes(envelope.lane, {item.message_id: item.attempt for item in envelope.items})
         known = await self._bus.call("lifecycle", "known_outcomes", question, Known, timeout=_KNOWN_TIMEOUT)
         settled = set(known.settled)
-        self._in_progress.difference_update((i.message_id, i.attempt) for i in items if i.message_id in settled)
-        left = [item for item in items if item.message_id not in settled]
-        if held.deliveries > 1 and left:
+        left = [item for item in envelope.items if item.message_id not in settled]
+        if left and held.deliveries > 1 and self._own.get(held.sequence) != held.deliveries - 1:
             await self._report_lost(envelope, held, left)
         return left
+
+    def _remember(self, held: Held) -> None:
+        """What this process called before it gave an envelope back is reported: no call of it is lost."""
+        self._own[held.sequence] = held.deliveries
+        if len(self._own) > _REMEMBERED:
+            del self._own[next(iter(self._own))]
 
     async def _report_lost(self, envelope: SendEnvelope, held: Held, items: Iterable[Delivery]) -> None:
         """The holder before us was lost, perhaps in the middle of these calls: that is a fact (outcome unknown)."""
@@ -135,61 +145,68 @@ class Pipeline:
 
     async def _deliver_all(self, work: Work, items: list[Delivery]) -> None:
         """Calls go out as fast as the lane's budget lets them; returns when every outcome is stored."""
-        if not items:
-            return
         for index, item in enumerate(items):
             await self._unreported.acquire()
             await self._calls.acquire()
             if not work.held.is_mine():
                 self._calls.release()
                 self._unreported.release()
-                work.abandoned = True
-                self._reported_without_call(work, len(items) - index)
-                break
+                self._settle(work, len(items) - index)
+                await work.done.wait()
+                raise Abandoned
             self.reporter.calls_under_way += 1
             task = asyncio.create_task(self._deliver(work, item))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        await work.done.wait()
+        if items:
+            await work.done.wait()
 
     async def _deliver(self, work: Work, item: Delivery) -> None:
         started = self._clock.monotonic()
         try:
             result = await self._call(work, item)
-        except Exception as error:
-            telemetry.logger("deliver").error("sender_raised", exc_info=error)
+        except (Exception, asyncio.CancelledError) as error:
+            if being_cancelled():
+                raise
+            _log.error("sender_raised", exc_info=error)
             result = TryLater("sender_error", "network", unknown=True)
+        finally:
+            self._calls.release()
+            self.reporter.calls_under_way -= 1
         duration = self._clock.monotonic() - started
         self._duration.observe(duration)
-        self._calls.release()
-        self.reporter.calls_under_way -= 1
+        self._learn(work.application_id, result)
 
         def reported() -> None:
             self._unreported.release()
-            self._reported_without_call(work, 1)
+            self._settle(work, 1)
 
-        application_id = work.envelope.application_id
-        if isinstance(result, TryLater) and result.retry_class == "credentials" and "breaker" not in result.data:
-            self._breakers.trip(application_id, result.reason)
         outcome = self._judge.outcome(item, next(self._call_ids), result, int(duration * 1000))
-        self.reporter.add(application_id, outcome, reported)
+        self.reporter.add(work.application_id, outcome, reported)
 
-    def _reported_without_call(self, work: Work, count: int) -> None:
+    def _settle(self, work: Work, count: int) -> None:
         work.unreported -= count
         if work.unreported == 0:
             work.done.set()
 
+    def _learn(self, application_id: str, result: Result | None) -> None:
+        """What an answer says of the application's credential."""
+        match result:
+            case Accepted() | Rejected():
+                self._breakers.heal(application_id)
+            case TryLater(retry_class="credentials") if "breaker" not in result.data:
+                self._breakers.trip(application_id, result.reason)
+
     async def _call(self, work: Work, item: Delivery) -> Result | None:
         """None: past its deadline, so nobody is called."""
-        application_id = work.envelope.application_id
         if self._reference.now_ms() >= item.deadline_ms:
             return None
-        paused = self._breakers.reason(application_id)
+        paused = self._breakers.reason(work.application_id)
         if paused is not None:
             return TryLater(paused, "credentials", data={"breaker": "open"})
         if work.credential is None:
             return TryLater("credential_missing", "credentials")
-        return await self._sender.send(item, work.credential, application_id)
+        return await self._sender.send(item, work.credential, work.application_id)
 
 
 def _call_ids() -> Iterator[str]:

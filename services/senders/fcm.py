@@ -1,7 +1,7 @@
 """Firebase Cloud Messaging, HTTP v1 (PROVIDERS.md §2)."""
 
 import asyncio
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -110,11 +110,11 @@ class FcmSender:
         self._timeout = timeout
         self._clock = clock
         self._oauth = Http2Transport(self._ca, timeout)
-        self._projects: Accounts[_Project] = Accounts()
+        self._projects: Accounts[FcmSecret, _Project] = Accounts(_secret, self._open)
 
     async def send(self, delivery: Delivery, credential: Credential, application_id: str) -> Result:
         try:
-            project = self._project(credential, application_id)
+            project = self._projects.get(application_id, credential)
             authorization = project.token.fresh() or await project.token.authorization()
         except CredentialFault as fault:
             return TryLater(fault.reason, "credentials")
@@ -138,16 +138,9 @@ class FcmSender:
             project.token.discard(authorization)
         return judge(response, self._clock.time())
 
-    def _project(self, credential: Credential, application_id: str) -> _Project:
-        try:
-            secret = msgspec.convert(credential.secret, FcmSecret)
-        except msgspec.ValidationError as error:
-            raise CredentialFault("malformed_credential") from error
-        return self._projects.get((application_id, secret), lambda: self._open(secret, credential.secret))
-
-    def _open(self, secret: FcmSecret, service_account: dict[str, Any]) -> _Project:
+    def _open(self, secret: FcmSecret, credential: Credential) -> _Project:
         url = f"{self._base_url}/v1/projects/{quote(secret.project_id, safe='')}/messages:send"
-        token = AccessToken(service_account, self._host, self._oauth, self._clock)
+        token = AccessToken(credential.secret, self._host, self._oauth, self._clock)
         connections = Connections(lambda: Http2Transport(self._ca, self._timeout), self._size, self._timeout)
         return _Project(url, token, connections)
 
@@ -155,6 +148,13 @@ class FcmSender:
         await asyncio.gather(*(project.token.close() for project in self._projects.all()))
         opened = [project.connections for project in self._projects.all()]
         await asyncio.gather(self._oauth.close(), *(connections.close() for connections in opened))
+
+
+def _secret(credential: Credential) -> FcmSecret:
+    try:
+        return msgspec.convert(credential.secret, FcmSecret)
+    except msgspec.ValidationError as error:
+        raise CredentialFault("malformed_credential") from error
 
 
 def request_body(delivery: Delivery, now: float) -> bytes:

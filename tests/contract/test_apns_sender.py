@@ -147,12 +147,20 @@ async def test_another_key_of_the_team_gets_its_own_connection_and_token(rig: Ri
 
 
 async def test_a_reloaded_credential_keeps_token_and_connection(rig: Rig) -> None:
+    await rig.sender.send(delivery(), apple_credential(), APPLICATION)
+    await rig.sender.send(delivery(), apple_credential(), APPLICATION)
+    first, second = rig.production.requests
+    assert first.headers["authorization"] == second.headers["authorization"]
+    assert len(rig.production.connections) == 1
+
+
+async def test_another_topic_keeps_the_provider_token(rig: Rig) -> None:
+    """Apple counts new tokens per team."""
     await rig.send()
     await rig.sender.send(delivery(), apple_credential(topic="com.example.other"), APPLICATION)
     first, second = rig.production.requests
     assert first.headers["authorization"] == second.headers["authorization"]
     assert second.headers["apns-topic"] == "com.example.other"
-    assert len(rig.production.connections) == 1
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,8 @@ SELECT (SELECT count(*) FROM lifecycle.messages WHERE status IN ('pending', 'err
        (SELECT count(*) FROM lifecycle.due) AS due
 """
 
-TIMES = """
-SELECT m.channel, extract(epoch FROM sent.occurred_at - m.created_at)::float8 AS seconds
-FROM lifecycle.messages m
-JOIN lifecycle.message_events sent ON sent.message_id = m.id AND sent.kind = 'sent'
-WHERE m.id = any($1::uuid[])
+CREATED = """
+SELECT id::text, extract(epoch FROM created_at)::float8 AS seconds FROM lifecycle.messages WHERE id = any($1::uuid[])
 """
 
 CURSOR = "SELECT epoch, txid::text::bigint AS txid, position FROM lifecycle.cursors ORDER BY 1 DESC, 2 DESC, 3 DESC"
@@ -79,7 +76,7 @@ async def gather(system: System, client: Client, *, published_after: Place | Non
     rest = await left(system)
     return Evidence(
         client=client,
-        calls=await calls(system),
+        calls=await complete_calls(system),
         log=log,
         rows={row.id: row for row in rows},
         published=published,
@@ -90,13 +87,18 @@ async def gather(system: System, client: Client, *, published_after: Place | Non
 
 
 async def calls(system: System) -> list[Call]:
-    """The sandbox's ledger. Raises `AssertionError` where it has dropped lines, so that nothing can be concluded."""
+    """The sandbox's ledger, as far as it has got."""
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
         session.get(f"{system.runtime.sandbox_url}/v1/ledger", ssl=False) as response,
     ):
         response.raise_for_status()
-        found = msgspec.json.Decoder(Call).decode_lines(await response.read())
+        return msgspec.json.Decoder(Call).decode_lines(await response.read())
+
+
+async def complete_calls(system: System) -> list[Call]:
+    """The same after everything settled. Raises `AssertionError` where lines are missing: nothing can be concluded."""
+    found = await calls(system)
     counted = await sandbox_count(system, "accepted")
     assert sum(call.accepted for call in found) == counted, "the sandbox's ledger is incomplete"
     return found

@@ -1,6 +1,6 @@
 """The three ledgers that the outside checker joins, and what of each it needs. Plain records, no I/O."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -63,7 +63,8 @@ class Call(msgspec.Struct, frozen=True):
     token: str
     collapse: str | None
     accepted: bool
-    at: Any = None
+    at: str = ""
+    """RFC 3339."""
 
 
 Identity = tuple[str, str, int, str]

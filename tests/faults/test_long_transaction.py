@@ -2,6 +2,7 @@
 
 import time
 
+import asyncpg
 import pytest
 
 from tests.faults.story import Story, hold, writing_connection
@@ -16,12 +17,19 @@ SET idle_in_transaction_session_timeout = 0;
 SET transaction_timeout = 0;
 CREATE TABLE held_open (n integer);
 """
+XID = "SELECT pg_current_xact_id()::text::bigint"
+BURN = """
+DO $$ BEGIN FOR n IN 1 .. {} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$
+"""
+BELOW = 40
+"""Transactions left until their ids have one digit more: the tail that waits will have ids of both lengths."""
 
 
 async def test_the_tail_waits_and_skips_nothing(story: Story) -> None:
     dsn = story.system.runtime.postgres_dsn
     async with writing_connection(dsn) as ours:
         await ours.execute("CREATE DATABASE elsewhere")
+        await near_a_longer_id(ours)
     async with writing_connection(_database(dsn, "elsewhere")) as writer:
         await writer.execute(NEVER_END)
         held_from = time.monotonic()
@@ -33,6 +41,11 @@ async def test_the_tail_waits_and_skips_nothing(story: Story) -> None:
             story.notes["relay_lag_seconds"] = await lag(story)
     report = await story.check("long-transaction")
     assert report.repeats == 0
+
+
+async def near_a_longer_id(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    now = await connection.fetchval(XID)
+    await connection.execute(BURN.format(max(0, 10 ** len(str(now)) - now - BELOW)))
 
 
 async def lag(story: Story) -> float:
