@@ -209,8 +209,8 @@ class Consumer(Generic[E_]):
         self._held.add(held)
         try:
             await self._process(held)
-        except Abandoned:
-            await held.release(PAUSES[0])
+        except Abandoned:  # when stopping, not before our own last fetches are over
+            await held.release(FETCH_SECONDS if self._stopping.is_set() else PAUSES[0])
         except (Exception, asyncio.CancelledError) as error:
             if being_cancelled():
                 raise

@@ -1,12 +1,18 @@
 """A write transaction left open in another database holds back the tail of the log: late, not lost (R13)."""
 
 import time
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
 from tests.faults.story import Story, hold, writing_connection
 from tests.faults.system import until
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
 
 pytestmark = pytest.mark.faults
 
@@ -29,21 +35,27 @@ async def test_the_tail_waits_and_skips_nothing(story: Story) -> None:
     dsn = story.system.runtime.postgres_dsn
     async with writing_connection(dsn) as ours:
         await ours.execute("CREATE DATABASE elsewhere")
-        await near_a_longer_id(ours)
-    async with writing_connection(_database(dsn, "elsewhere")) as writer:
-        await writer.execute(NEVER_END)
-        held_from = time.monotonic()
-        async with writer.transaction():
-            await writer.execute("INSERT INTO held_open VALUES (1)")
-            async with story.flow():
-                await until(lambda: lag_above(story, LAG_SECONDS), "the relay's lag is seen", HELD_SECONDS + 10)
-            await hold(HELD_SECONDS - (time.monotonic() - held_from))
-            story.notes["relay_lag_seconds"] = await lag(story)
+        async with writing_connection(_database(dsn, "elsewhere")) as writer:
+            await writer.execute(NEVER_END)
+            await hold_back(story, ours, writer)
     report = await story.check("long-transaction")
     assert report.repeats == 0
 
 
-async def near_a_longer_id(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def hold_back(story: Story, ours: Connection, writer: Connection) -> None:
+    """Messages flow while `writer` keeps a transaction open; its end is that of the block."""
+    held_from = time.monotonic()
+    async with writer.transaction():
+        await writer.execute("INSERT INTO held_open VALUES (1)")
+        async with story.flow() as flow:
+            await flow.reached(0.2)
+            await near_a_longer_id(ours)
+            await until(lambda: lag_above(story, LAG_SECONDS), "the relay's lag is seen", HELD_SECONDS + 10)
+        await hold(HELD_SECONDS - (time.monotonic() - held_from))
+        story.notes["relay_lag_seconds"] = await lag(story)
+
+
+async def near_a_longer_id(connection: Connection) -> None:
     now = await connection.fetchval(XID)
     await connection.execute(BURN.format(max(0, 10 ** len(str(now)) - now - BELOW)))
 

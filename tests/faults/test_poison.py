@@ -95,7 +95,7 @@ def envelope_of(kind: Kind, application_id: str, lane: Lane, stranger: str) -> E
         return DispatchEnvelope(handoff, application_id, lane, [accepted])
     if kind == "SEND":
         content = Content(title="nobody's")
-        delivery = Delivery(stranger, nobody, 1, secrets.token_hex(32), 1, now, False, deadline, content)
+        delivery = Delivery(stranger, nobody, 1, f"fa{secrets.token_hex(31)}", 1, now, False, deadline, content)
         return SendEnvelope(handoff, application_id, lane, CHANNEL, "default", [delivery])
     return OutcomeEnvelope(application_id, lane, [Outcome(stranger, "sent", 1, new_id(), now)])
 

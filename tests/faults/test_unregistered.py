@@ -65,7 +65,7 @@ async def test_an_unregistered_token_ends_its_subscription(
 
 
 async def ends_its_subscription(story: Story, api: Api, kind: str, rule: dict[str, Any]) -> None:
-    token = secrets.token_hex(32)
+    token = f"fa{secrets.token_hex(31)}"
     subscription = await register(api.session, api.url, kind, token)
     await put_faults(story.system, [rule | {"token_prefix": token}])
 
@@ -85,7 +85,7 @@ async def ends_its_subscription(story: Story, api: Api, kind: str, rule: dict[st
 
 async def test_a_410_older_than_the_registration_changes_no_subscription(story: Story, api: Api) -> None:
     """The token was registered again after Apple saw it go."""
-    token = secrets.token_hex(32)
+    token = f"fa{secrets.token_hex(31)}"
     subscription = await register(api.session, api.url, "iOSPush", token)
     old = int(time.time() * 1000) - DAY_MS
     await put_faults(story.system, [gone("apns", token, 410, "Unregistered") | {"timestamp": old}])

@@ -1,0 +1,329 @@
+"""DISPATCH -> SEND or OUTCOME: the dispatcher in this process, on a real NATS, its subscription service obeys the test."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from libs import config
+from libs.bus import Bus
+from libs.config import Nats
+from libs.envelope import Accepted, Content, DispatchEnvelope, Outcome, OutcomeEnvelope, SendEnvelope, encode
+from libs.ids import new_id
+from libs.rpc import AskTime, Now, Recipient, Resolve, Resolved
+from libs.seal import DataKey, KeyRing, associated
+from libs.subjects import dispatch, outcome, send, stream_of
+from services.dispatcher.__main__ import start
+from services.dispatcher.dispatch import DURABLE
+from services.dispatcher.settings import Dispatcher, Settings
+from tests.contract.streams_harness import (
+    ACK_WAIT,
+    APPLICATION,
+    Tap,
+    connected,
+    consumer_of,
+    dead_letters,
+    deliver_to_the_dying,
+    drained,
+    impatient,
+    quick,
+    stored,
+    until,
+)
+from tests.in_process import running
+from tests.servers import NatsServer
+
+DISPATCH = stream_of("DISPATCH", "normal")
+SEND = stream_of("SEND", "normal")
+SUBJECT = dispatch("normal")
+TOKEN = "aa" * 32
+NOW_MS = 1_800_000_000_000
+FAR = 2**52
+
+
+@pytest.fixture(autouse=True)
+def _impatient() -> Iterator[None]:
+    with impatient():
+        yield
+
+
+class Subscriptions:
+    """The subscription service: recipients by id, and the keys that were not destroyed."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self.key, self.wrapped = ring.new_key()
+        self.keys = {self.key.key_id: self.wrapped}
+        self.recipients: dict[str, Recipient] = {}
+        self.asked: list[Resolve] = []
+        self.gate: asyncio.Event | None = None
+
+    def add(
+        self, kind: str = "iOSPush", *, status: int = 1, ad_consent: bool = True, key: DataKey | None = None
+    ) -> str:
+        """The id of a new subscription."""
+        subscription_id = new_id()
+        sealed = (key or self.key).seal(
+            TOKEN.encode(), associated(APPLICATION, "subscriptions.sealed_token", subscription_id)
+        )
+        self.recipients[subscription_id] = Recipient(
+            subscription_id, kind, status, sealed, "token", 3, 77, True, self.key.key_id, "KR", ad_consent
+        )
+        return subscription_id
+
+    async def resolve(self, request: Resolve) -> Resolved:
+        self.asked.append(request)
+        if self.gate is not None:
+            await self.gate.wait()
+        found = [self.recipients[i] for i in request.subscription_ids if i in self.recipients]
+        return Resolved(found, {i: self.keys[i] for i in request.key_ids if i in self.keys})
+
+    async def serve(self, bus: Bus) -> None:
+        await bus.serve("subscription", {"resolve": (Resolve, self.resolve)})
+
+
+class DispatcherHarness:
+    def __init__(self, bus: Bus, ring: KeyRing) -> None:
+        self.bus = bus
+        self.subscriptions = Subscriptions(ring)
+        self.sends = {channel: Tap(bus, SEND, send("normal", channel, "local"), channel) for channel in ("apns", "fcm")}
+        self.outcomes = Tap(bus, stream_of("OUTCOME", "normal"), outcome("normal", "dispatch", "local"), "recorder")
+
+    async def open(self) -> None:
+        for tap in (*self.sends.values(), self.outcomes):
+            await tap.open()
+
+    def accepted(self, subscription_id: str, *, category: str = "info", deadline_ms: int = FAR) -> Accepted:
+        message_id = new_id()
+        content = msgspec.msgpack.encode(Content(title="안녕", body=message_id))
+        bound_to = associated(APPLICATION, "message_events.sealed", message_id)
+        sealed = self.subscriptions.key.seal(content, bound_to)
+        return Accepted(message_id, subscription_id, 1, sealed, deadline_ms, category)
+
+    async def give(self, *items: Accepted, handoff_id: str = "", marked: bool = False) -> None:
+        envelope = DispatchEnvelope(handoff_id or new_id(), APPLICATION, "normal", list(items), marked)
+        await self.bus.publish(SUBJECT, encode(envelope), msg_id=new_id())
+
+    async def sent(self, channel: str = "apns") -> SendEnvelope:
+        return await self.sends[channel].next(SendEnvelope)
+
+    async def refused(self, count: int) -> dict[str, Outcome]:
+        found: dict[str, Outcome] = {}
+        while len(found) < count:
+            found |= {item.message_id: item for item in (await self.outcomes.next(OutcomeEnvelope)).items}
+        return found
+
+
+def settings(nats: Nats, ring_file: Path, slots: int = 2) -> Settings:
+    return Settings(config.Keys(str(ring_file)), quick(nats), dispatcher=Dispatcher(slots=slots))
+
+
+@contextlib.asynccontextmanager
+async def harness_on(nats: Nats, ring_file: Path, *, subscription: bool = True) -> AsyncIterator[DispatcherHarness]:
+    """The dispatcher's peers, without a dispatcher."""
+
+    async def now(_: AskTime) -> Now:
+        return Now(NOW_MS)
+
+    async with connected(quick(nats), "peers") as bus:
+        harness = DispatcherHarness(bus, KeyRing.load(ring_file))
+        await bus.serve("lifecycle", {"now": (AskTime, now)})
+        if subscription:
+            await harness.subscriptions.serve(bus)
+        await harness.open()
+        yield harness
+
+
+@pytest.fixture
+async def idle(nats_settings: Nats, key_ring_file: Path) -> AsyncIterator[DispatcherHarness]:
+    async with harness_on(nats_settings, key_ring_file) as harness:
+        yield harness
+
+
+@pytest.fixture
+async def service(
+    idle: DispatcherHarness, nats_settings: Nats, key_ring_file: Path
+) -> AsyncIterator[DispatcherHarness]:
+    """Running, and warm: what comes now is not suspect, and the clock is Postgres'."""
+    async with running("dispatcher", start, settings(nats_settings, key_ring_file)):
+        await idle.give(idle.accepted(idle.subscriptions.add()))
+        await idle.sent()
+        yield idle
+
+
+# deciding and routing -------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_goes_to_the_sender_of_its_channel_opened(service: DispatcherHarness) -> None:
+    item = service.accepted(service.subscriptions.add("iOSPush"))
+    await service.give(item, handoff_id="h1")
+    found = await service.sent()
+    await drained(service.bus, DISPATCH)
+    assert (found.handoff_id, found.application_id, found.lane, found.channel) == ("h1", APPLICATION, "normal", "apns")
+    (delivery,) = found.items
+    assert (delivery.message_id, delivery.token, delivery.token_version) == (item.message_id, TOKEN, 3)
+    assert (delivery.registered_at_ms, delivery.test, delivery.deadline_ms) == (77, True, FAR)
+    assert (delivery.content.title, delivery.content.body) == ("안녕", item.message_id)
+    assert not found.marked
+
+
+async def test_one_envelope_is_parted_by_channel(service: DispatcherHarness) -> None:
+    apple = [service.accepted(service.subscriptions.add("iOSPush")) for _ in range(2)]
+    google = [service.accepted(service.subscriptions.add("AndroidPush")) for _ in range(3)]
+    await service.give(apple[0], *google, apple[1])
+    by_channel = {channel: [d.message_id for d in (await service.sent(channel)).items] for channel in ("apns", "fcm")}
+    assert by_channel == {"apns": [i.message_id for i in apple], "fcm": [i.message_id for i in google]}
+
+
+async def test_every_refusal_says_why(service: DispatcherHarness) -> None:
+    subscriptions = service.subscriptions
+    erased = DataKey(new_id().encode()[:16], bytes(32))
+    expected = {
+        service.accepted(new_id()): ("failed", "subscription_gone"),
+        service.accepted(subscriptions.add(status=-10)): ("failed", "subscription_disabled"),
+        service.accepted(subscriptions.add(ad_consent=False), category="ad"): ("failed", "ad_consent_missing"),
+        service.accepted(subscriptions.add("Email")): ("failed", "channel_unavailable"),
+        service.accepted(subscriptions.add(), deadline_ms=NOW_MS - 1): ("expired", "expired"),
+        service.accepted(subscriptions.add(key=erased)): ("failed", "content_erased"),
+    }
+    good = service.accepted(subscriptions.add())
+    await service.give(*expected, good)
+    found = await service.refused(len(expected))
+    assert {i: (o.kind, o.reason) for i, o in found.items()} == {i.message_id: e for i, e in expected.items()}
+    disabled = next(o for o in found.values() if o.reason == "subscription_disabled")
+    assert disabled.data["subscription_status"] == -10
+    assert [item.message_id for item in (await service.sent()).items] == [good.message_id]
+    await drained(service.bus, DISPATCH)
+
+
+# suspicion ------------------------------------------------------------------------------------------------------------
+
+
+async def test_marked_work_stays_marked(service: DispatcherHarness) -> None:
+    await service.give(service.accepted(service.subscriptions.add()), marked=True)
+    assert (await service.sent()).marked
+
+
+async def test_a_backlog_from_before_may_have_been_dispatched(
+    idle: DispatcherHarness, nats_settings: Nats, key_ring_file: Path
+) -> None:
+    await idle.give(idle.accepted(idle.subscriptions.add()))
+    async with running("dispatcher", start, settings(nats_settings, key_ring_file)):
+        assert (await idle.sent()).marked
+
+
+async def test_what_a_killed_dispatcher_had_published_is_not_published_again(
+    idle: DispatcherHarness, nats_settings: Nats, key_ring_file: Path
+) -> None:
+    """Killed after it published and before it acknowledged: the same hand-off comes again."""
+    item, other = (idle.accepted(idle.subscriptions.add()) for _ in range(2))
+    async with running("dispatcher", start, settings(nats_settings, key_ring_file)):
+        await idle.give(item, handoff_id="h")
+        await idle.give(item, handoff_id="h")
+        await drained(idle.bus, DISPATCH)
+        await idle.give(other)
+        found = [await idle.sent(), await idle.sent()]
+    assert [delivery.message_id for envelope in found for delivery in envelope.items] == [
+        item.message_id,
+        other.message_id,
+    ]
+
+
+async def test_a_second_decision_with_other_members_is_published_beside_the_first(service: DispatcherHarness) -> None:
+    """Equal in number, first and last: a name made of those alone would have the stream drop the second."""
+    subscriptions = [service.subscriptions.add() for _ in range(4)]
+    items = [service.accepted(each) for each in subscriptions]
+    disabled = service.subscriptions.add(status=-2)
+    recipients = service.subscriptions.recipients
+    good = recipients[subscriptions[1]]
+    recipients[subscriptions[1]] = msgspec.structs.replace(recipients[disabled], subscription_id=subscriptions[1])
+    await service.give(*items, handoff_id="h")
+    first = await service.sent()
+    recipients[subscriptions[2]] = recipients.pop(subscriptions[1])
+    recipients[subscriptions[1]] = good
+    await service.give(*items, handoff_id="h")
+    second = await service.sent()
+    ids = [item.message_id for item in items]
+    assert [delivery.message_id for delivery in first.items] == [ids[0], ids[2], ids[3]]
+    assert [delivery.message_id for delivery in second.items] == [ids[0], ids[1], ids[3]]
+
+
+# faults ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_service_that_is_away_is_waited_for(nats_settings: Nats, key_ring_file: Path) -> None:
+    async with (
+        harness_on(nats_settings, key_ring_file, subscription=False) as harness,
+        running("dispatcher", start, settings(nats_settings, key_ring_file)),
+    ):
+        item = harness.accepted(harness.subscriptions.add())
+        await harness.give(item)
+        loop = asyncio.get_running_loop()
+        later = loop.time() + 1.5 * ACK_WAIT
+        await until(lambda: loop.time() > later)
+        await harness.subscriptions.serve(harness.bus)
+        found = await harness.sent()
+        info = await consumer_of(harness.bus, DISPATCH, DURABLE)
+    assert [delivery.message_id for delivery in found.items] == [item.message_id]
+    assert info.delivered is not None
+    assert info.delivered.consumer_seq == 1
+
+
+async def test_a_message_that_cannot_be_decided_is_buried_and_its_siblings_flow(service: DispatcherHarness) -> None:
+    good, bad = (service.accepted(service.subscriptions.add()) for _ in range(2))
+    bound_to = associated(APPLICATION, "message_events.sealed", bad.message_id)
+    bad = msgspec.structs.replace(bad, sealed=service.subscriptions.key.seal(b"\xc1 secret", bound_to))
+    await service.give(good, bad)
+    found = await service.refused(1)
+    assert (found[bad.message_id].kind, found[bad.message_id].reason) == ("failed", "dead_letter")
+    assert [delivery.message_id for delivery in (await service.sent()).items] == [good.message_id]
+    await drained(service.bus, DISPATCH)
+    (note,) = await dead_letters(service.bus)
+    assert (note.stream, note.message_id, note.reason) == (DISPATCH, bad.message_id, "dead_letter")
+
+
+async def test_a_holder_that_was_killed_loses_nothing(
+    idle: DispatcherHarness, nats_settings: Nats, key_ring_file: Path
+) -> None:
+    items = [idle.accepted(idle.subscriptions.add()) for _ in range(3)]
+    await idle.give(*items)
+    await deliver_to_the_dying(idle.bus, DISPATCH, SUBJECT, DURABLE, 2)
+    async with running("dispatcher", start, settings(nats_settings, key_ring_file)):
+        found = [(await idle.sent()) for _ in items]
+    assert {envelope.items[0].message_id for envelope in found} == {item.message_id for item in items}
+    assert all(envelope.marked for envelope in found)
+
+
+async def test_an_end_in_the_middle_finishes_what_is_in_hand(
+    idle: DispatcherHarness, nats_settings: Nats, key_ring_file: Path
+) -> None:
+    idle.subscriptions.gate = asyncio.Event()
+    async with running("dispatcher", start, settings(nats_settings, key_ring_file, slots=1)) as runtime:
+        await idle.give(idle.accepted(idle.subscriptions.add()))
+        await until(lambda: len(idle.subscriptions.asked) == 1)
+        runtime.stopping.set()
+        await idle.give(idle.accepted(idle.subscriptions.add()))
+        idle.subscriptions.gate.set()
+    await idle.sent()
+    assert await stored(idle.bus, DISPATCH) == 1
+
+
+async def test_a_killed_nats_loses_nothing(own_nats: NatsServer, key_ring_file: Path) -> None:
+    nats = Nats(url=own_nats.url, max_stream_bytes=64 * 1024**2)
+    async with (
+        harness_on(nats, key_ring_file) as harness,
+        running("dispatcher", start, settings(nats, key_ring_file)),
+    ):
+        harness.subscriptions.gate = asyncio.Event()
+        item = harness.accepted(harness.subscriptions.add())
+        await harness.give(item)
+        await until(lambda: bool(harness.subscriptions.asked))
+        own_nats.end(signal.SIGKILL)
+        harness.subscriptions.gate.set()
+        own_nats.run()
+        found = await harness.sent()
+        await drained(harness.bus, DISPATCH)
+    assert [delivery.message_id for delivery in found.items] == [item.message_id]
