@@ -29,7 +29,7 @@ SPLIT_AT = 3
 GIVE_UP_AT = 8
 """At this delivery a single message is buried untried: nobody lived to say that it failed. Many, because a process
 that is killed, for whatever reason, spends a delivery of everything in hand."""
-PAUSES = (0.5, 2.0)
+PAUSES = (1.0, 5.0)
 """Seconds from a failure to the next delivery: what fails for everybody, for a moment, shall not be buried."""
 STOP_SECONDS = 2.0
 """After `stop`, what is in hand may go on for so long; then it is to be given back."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import msgspec
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from libs import telemetry
 from libs.config import Database
@@ -40,6 +41,8 @@ UNAVAILABLE = (
 
 _encode_json = msgspec.json.Encoder().encode
 ACQUIRE_SECONDS = 5.0
+START_SECONDS = 60.0
+"""How long a service waits at its start for a database that is not there yet."""
 
 
 async def _prepare(connection: Any) -> None:
@@ -67,9 +70,14 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
         if prepare is not None:
             await connection.execute(prepare)
 
-    deadline = asyncio.get_running_loop().time() + 60
-    while True:
-        try:
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(UNAVAILABLE),
+        wait=wait_exponential(multiplier=0.1, max=2),
+        stop=stop_after_delay(START_SECONDS),
+        before_sleep=_say_waiting,
+        reraise=True,
+    ):
+        with attempt:
             pool = await asyncpg.create_pool(
                 settings.url,
                 min_size=1,
@@ -79,21 +87,23 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
                 timeout=5,
                 init=init,
                 reset=_keep_session,
-                server_settings={
-                    "application_name": "automata",
-                    "statement_timeout": str(int(settings.statement_timeout * 1000)),
-                    "idle_in_transaction_session_timeout": "5000",
-                    "synchronous_commit": "on",
-                    "jit": "off",
-                },
+                server_settings=_session(settings),
             )
-        except UNAVAILABLE as error:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            telemetry.logger("pg").info("waiting_for_postgres", error_type=type(error).__name__)
-            await asyncio.sleep(0.3)
-        else:
-            return Pool(pool)
+    return Pool(pool)
+
+
+def _session(settings: Database) -> dict[str, str]:
+    return {
+        "application_name": "automata",
+        "statement_timeout": str(int(settings.statement_timeout * 1000)),
+        "idle_in_transaction_session_timeout": "5000",
+        "synchronous_commit": "on",
+        "jit": "off",
+    }
+
+
+def _say_waiting(_: RetryCallState) -> None:
+    telemetry.logger("pg").info("waiting_for_postgres")
 
 
 class Pool:

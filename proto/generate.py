@@ -64,7 +64,8 @@ def write() -> None:
 
 
 def _settings() -> dict[str, type[msgspec.Struct]]:
-    return {name: importlib.import_module(f"services.{name}.settings").Settings for name in SERVICES}
+    found = {name: importlib.import_module(f"services.{name}.settings").Settings for name in SERVICES}
+    return {**found, "automata migrate": importlib.import_module("services.cli.migrate").Settings}
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -12,14 +12,14 @@ from services.cli.datadir import DataDir
 from services.cli.provision import provision
 
 
-async def main() -> None:
+def main() -> None:
     data = DataDir(Path(os.environ["DEMO_DIRECTORY"]))
     data.create()
     nats_url = Path(os.environ["NATS_URL_FILE"]).read_text().strip()
     private = msgspec.json.decode(Path(os.environ["DEMO_CREDENTIALS_FILE"]).read_bytes())
-    demo = await provision(data, nats_url, Credentials(private=private, tenant={}))
+    demo = asyncio.run(provision(data, nats_url, Credentials(private=private, tenant={})))
     click.echo(f"application {demo.application_id}\nX-API-Key   {demo.api_key}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

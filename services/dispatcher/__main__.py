@@ -1,7 +1,10 @@
 """The dispatcher: who is to get it, may they, and through which sender."""
 
+import contextlib
+
 from libs.bus import Bus
 from libs.envelope import LANES
+from libs.errors import SignalError
 from libs.reference_time import follow, reference_clock
 from libs.seal import KeyRing
 from libs.service import Runtime, main
@@ -18,6 +21,8 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.readiness("nats", bus.is_ready)
     await bus.ensure_streams()
     clock = reference_clock(bus, runtime.clock)
+    with contextlib.suppress(SignalError):
+        await clock.synchronise()  # or a short ttl would be judged by our own clock
     runtime.spawn(follow(clock), "clock")
     for lane in LANES:
         dispatch = Dispatch(bus, ring, clock, lane, own.region, own.slots)

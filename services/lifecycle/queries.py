@@ -253,7 +253,7 @@ WHERE h.id = ANY ($1::uuid[])
 ORDER BY m.id
 """
 DELETE_HANDOFFS = "DELETE FROM lifecycle.handoffs WHERE id = ANY ($1::uuid[])"
-COUNT_HANDOFFS = "SELECT count(*) FROM lifecycle.handoffs"
+COUNT_HANDOFFS = "SELECT count(*) FROM lifecycle.handoffs WHERE lane = $1"
 COUNT_DUE = "SELECT count(*) FROM lifecycle.due"
 DUE_NOW = """
 SELECT message_id FROM lifecycle.due WHERE due_at <= now() ORDER BY due_at LIMIT $1
@@ -300,8 +300,8 @@ async def delete_handoffs(c: Connection, handoff_ids: list[str]) -> None:
     await c.execute(DELETE_HANDOFFS, handoff_ids)
 
 
-async def count_handoffs(c: Connection) -> int:
-    return int(await c.fetchval(COUNT_HANDOFFS))
+async def count_handoffs(c: Connection, lane: str) -> int:
+    return int(await c.fetchval(COUNT_HANDOFFS, lane))
 
 
 async def count_due(c: Connection) -> int:

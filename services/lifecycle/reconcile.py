@@ -37,12 +37,12 @@ class Reconciler:
     async def round(self) -> bool:
         """Forget what is through, look for the rest. True when there may be more at once."""
         async with self._pool.connection() as c:
+            self._open.set(await queries.count_handoffs(c, self._lane))
             old = await queries.old_handoffs(c, self._lane, self._after_ms, _PAGE)
             if not old:
                 return False
             repairs = {str(row["id"]): int(row["repairs"]) for row in old}
             unfinished = {str(row["handoff_id"]) for row in await queries.open_messages(c, list(repairs))}
-            self._open.set(await queries.count_handoffs(c))
             through = [i for i in repairs if i not in unfinished]
             if through:
                 await queries.delete_handoffs(c, through)

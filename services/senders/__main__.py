@@ -1,7 +1,10 @@
 """One sender process: one channel, one region. Needs only NATS."""
 
+import contextlib
+
 from libs.bus import Bus
 from libs.envelope import LANES
+from libs.errors import SignalError
 from libs.reference_time import follow, reference_clock
 from libs.service import Runtime, main
 
@@ -33,6 +36,8 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.readiness("nats", bus.is_ready)
     await bus.ensure_streams()
     reference = reference_clock(bus, runtime.clock)
+    with contextlib.suppress(SignalError):
+        await reference.synchronise()  # or a short ttl would be judged by our own clock
     runtime.spawn(follow(reference), "clock")
     credentials = CredentialCache(bus, own.channel, runtime.clock)
     breakers = Breakers(own.channel, runtime.clock, own.breaker_seconds)

@@ -1,7 +1,6 @@
-"""DISPATCH -> SEND or OUTCOME: the dispatcher in this process, on a real NATS, its subscription service obeys the test."""
+"""DISPATCH -> SEND or OUTCOME: the dispatcher in this process, on a real NATS, whatever breaks meanwhile."""
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,132 +8,40 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from libs import config
-from libs.bus import Bus
 from libs.config import Nats
-from libs.envelope import Accepted, Content, DispatchEnvelope, Outcome, OutcomeEnvelope, SendEnvelope, encode
 from libs.ids import new_id
-from libs.rpc import AskTime, Now, Recipient, Resolve, Resolved
-from libs.seal import DataKey, KeyRing, associated
-from libs.subjects import dispatch, outcome, send, stream_of
+from libs.seal import DataKey, associated
 from services.dispatcher.__main__ import start
 from services.dispatcher.dispatch import DURABLE
-from services.dispatcher.settings import Dispatcher, Settings
+from tests.contract.dispatcher_harness import (
+    DISPATCH,
+    FAR,
+    NOW_MS,
+    SUBJECT,
+    TOKEN,
+    DispatcherHarness,
+    harness_on,
+    settings,
+)
 from tests.contract.streams_harness import (
     ACK_WAIT,
     APPLICATION,
-    Tap,
-    connected,
     consumer_of,
     dead_letters,
     deliver_to_the_dying,
     drained,
     impatient,
-    quick,
     stored,
     until,
 )
 from tests.in_process import running
 from tests.servers import NatsServer
 
-DISPATCH = stream_of("DISPATCH", "normal")
-SEND = stream_of("SEND", "normal")
-SUBJECT = dispatch("normal")
-TOKEN = "aa" * 32
-NOW_MS = 1_800_000_000_000
-FAR = 2**52
-
 
 @pytest.fixture(autouse=True)
 def _impatient() -> Iterator[None]:
     with impatient():
         yield
-
-
-class Subscriptions:
-    """The subscription service: recipients by id, and the keys that were not destroyed."""
-
-    def __init__(self, ring: KeyRing) -> None:
-        self.key, self.wrapped = ring.new_key()
-        self.keys = {self.key.key_id: self.wrapped}
-        self.recipients: dict[str, Recipient] = {}
-        self.asked: list[Resolve] = []
-        self.gate: asyncio.Event | None = None
-
-    def add(
-        self, kind: str = "iOSPush", *, status: int = 1, ad_consent: bool = True, key: DataKey | None = None
-    ) -> str:
-        """The id of a new subscription."""
-        subscription_id = new_id()
-        sealed = (key or self.key).seal(
-            TOKEN.encode(), associated(APPLICATION, "subscriptions.sealed_token", subscription_id)
-        )
-        self.recipients[subscription_id] = Recipient(
-            subscription_id, kind, status, sealed, "token", 3, 77, True, self.key.key_id, "KR", ad_consent
-        )
-        return subscription_id
-
-    async def resolve(self, request: Resolve) -> Resolved:
-        self.asked.append(request)
-        if self.gate is not None:
-            await self.gate.wait()
-        found = [self.recipients[i] for i in request.subscription_ids if i in self.recipients]
-        return Resolved(found, {i: self.keys[i] for i in request.key_ids if i in self.keys})
-
-    async def serve(self, bus: Bus) -> None:
-        await bus.serve("subscription", {"resolve": (Resolve, self.resolve)})
-
-
-class DispatcherHarness:
-    def __init__(self, bus: Bus, ring: KeyRing) -> None:
-        self.bus = bus
-        self.subscriptions = Subscriptions(ring)
-        self.sends = {channel: Tap(bus, SEND, send("normal", channel, "local"), channel) for channel in ("apns", "fcm")}
-        self.outcomes = Tap(bus, stream_of("OUTCOME", "normal"), outcome("normal", "dispatch", "local"), "recorder")
-
-    async def open(self) -> None:
-        for tap in (*self.sends.values(), self.outcomes):
-            await tap.open()
-
-    def accepted(self, subscription_id: str, *, category: str = "info", deadline_ms: int = FAR) -> Accepted:
-        message_id = new_id()
-        content = msgspec.msgpack.encode(Content(title="안녕", body=message_id))
-        bound_to = associated(APPLICATION, "message_events.sealed", message_id)
-        sealed = self.subscriptions.key.seal(content, bound_to)
-        return Accepted(message_id, subscription_id, 1, sealed, deadline_ms, category)
-
-    async def give(self, *items: Accepted, handoff_id: str = "", marked: bool = False) -> None:
-        envelope = DispatchEnvelope(handoff_id or new_id(), APPLICATION, "normal", list(items), marked)
-        await self.bus.publish(SUBJECT, encode(envelope), msg_id=new_id())
-
-    async def sent(self, channel: str = "apns") -> SendEnvelope:
-        return await self.sends[channel].next(SendEnvelope)
-
-    async def refused(self, count: int) -> dict[str, Outcome]:
-        found: dict[str, Outcome] = {}
-        while len(found) < count:
-            found |= {item.message_id: item for item in (await self.outcomes.next(OutcomeEnvelope)).items}
-        return found
-
-
-def settings(nats: Nats, ring_file: Path, slots: int = 2) -> Settings:
-    return Settings(config.Keys(str(ring_file)), quick(nats), dispatcher=Dispatcher(slots=slots))
-
-
-@contextlib.asynccontextmanager
-async def harness_on(nats: Nats, ring_file: Path, *, subscription: bool = True) -> AsyncIterator[DispatcherHarness]:
-    """The dispatcher's peers, without a dispatcher."""
-
-    async def now(_: AskTime) -> Now:
-        return Now(NOW_MS)
-
-    async with connected(quick(nats), "peers") as bus:
-        harness = DispatcherHarness(bus, KeyRing.load(ring_file))
-        await bus.serve("lifecycle", {"now": (AskTime, now)})
-        if subscription:
-            await harness.subscriptions.serve(bus)
-        await harness.open()
-        yield harness
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from libs.seal import KeyRing
 from services.cli.main import COMMANDS
 from services.cli.migrate import Settings as MigrateSettings
 from services.cli.serve import SERVICES
+from services.cli.wheels import nats_server
 from services.sandbox.tenants import Tenants
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -127,3 +129,9 @@ def test_health_is_asked_where_the_service_answers() -> None:
     for service in SERVING.values():
         own = service["environment"].get("AUTOMATA_SANDBOX__PORT", IMAGE_ENV["AUTOMATA_HEALTH__PORT"])
         assert own == "9000"
+
+
+def test_nats_takes_its_configuration() -> None:
+    command = [str(nats_server()), "-t", "-c", str(ROOT / "deploy" / "nats" / "nats.conf")]
+    secrets = {"NATS_PASSWORD": "k1", "NATS_STORE_KEY": "k2"}
+    subprocess.run(command, env=secrets, check=True, capture_output=True, timeout=20)

@@ -1,0 +1,100 @@
+"""A credential that is missing, refused or not to be had: who waits, and for how long."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from libs.config import Nats
+from libs.rpc import Credential
+from services.senders.contract import TryLater
+from services.senders.settings import Sender as SenderSettings
+from tests.contract.sender_harness import (
+    CHANNEL,
+    SECRET,
+    SenderHarness,
+    deliveries,
+    delivery,
+    facts,
+    sending,
+    until_taken,
+)
+from tests.contract.streams_harness import (
+    APPLICATION,
+    connected,
+    impatient,
+)
+
+OTHER = "01990000-0000-7000-8000-00000000000b"
+
+
+@pytest.fixture(autouse=True)
+def _impatient() -> Iterator[None]:
+    with impatient():
+        yield
+
+
+async def test_a_refused_credential_pauses_its_application_alone(nats_settings: Nats) -> None:
+    refused, *rest = deliveries(4)
+    own = SenderSettings(CHANNEL, slots=1, concurrency=1, breaker_seconds=30)
+    async with sending(nats_settings, own) as harness:
+        harness.peers.credentials[OTHER] = Credential(1, SECRET)
+        harness.sender.answers[refused.message_id] = TryLater("InvalidProviderToken", "credentials")
+        await harness.give(refused, *rest)
+        waiting = await harness.reported(4)
+        other = delivery()
+        await harness.give(other, application_id=OTHER)
+        await harness.reported(1)
+        assert harness.sender.calls == [refused.message_id, other.message_id]
+        harness.clock.advance(31)
+        again = deliveries(3)
+        await harness.give(*again)
+        found = await harness.reported(3)
+    assert {item.retry_class for item in waiting} == {"credentials"}
+    assert [item.data.get("breaker") for item in waiting] == [None, "open", "open", "open"]
+    assert facts(found) == {item.message_id: ("sent", None) for item in again}
+
+
+async def test_an_application_without_a_credential_waits(nats_settings: Nats) -> None:
+    item = delivery()
+    async with sending(nats_settings) as harness:
+        await harness.give(item, application_id=OTHER)
+        (found,) = await harness.reported(1)
+    assert (found.kind, found.reason, found.retry_class) == ("errored", "credential_missing", "credentials")
+    assert harness.sender.calls == []
+
+
+async def test_a_credential_is_asked_for_once_and_again_when_it_is_old(nats_settings: Nats) -> None:
+    async with sending(nats_settings) as harness:
+        asked = harness.peers.credentials_asked
+        for _ in range(3):
+            await harness.give(delivery())
+        await harness.reported(3)
+        assert harness.peers.credentials_asked == asked
+        harness.clock.advance(31)
+        await harness.give(delivery())
+        await harness.reported(1)
+        assert harness.peers.credentials_asked == asked + 1
+
+
+async def test_a_known_credential_serves_while_the_application_service_is_away(nats_settings: Nats) -> None:
+    async with connected(nats_settings, "sender") as bus, connected(nats_settings, "application") as application:
+        harness = SenderHarness(bus, SenderSettings(CHANNEL))
+        await harness.peers.serve_application(application)
+        first = await harness.credentials.get(APPLICATION)
+        await application.close()
+        harness.clock.advance(31)
+        assert await harness.credentials.get(APPLICATION) == first
+
+
+async def test_an_unknown_credential_is_waited_for(nats_settings: Nats) -> None:
+    async with connected(nats_settings, "sender") as bus, connected(nats_settings, "peers") as peers:
+        harness = SenderHarness(bus, SenderSettings(CHANNEL))
+        await harness.peers.serve_lifecycle(peers)
+        await harness.outcomes.open()
+        await harness.start()
+        item = delivery()
+        await harness.give(item)
+        await until_taken(harness, 1)
+        await harness.peers.serve_application(peers)
+        assert facts(await harness.reported(1)) == {item.message_id: ("sent", None)}
+        await harness.stop()
