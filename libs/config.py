@@ -33,7 +33,7 @@ class Nats(msgspec.Struct, frozen=True):
 
 class Database(msgspec.Struct, frozen=True):
     url: str
-    pool: int = 8
+    pool: int = 16
     """Connections of this process."""
     statement_timeout: float = 10.0
     """Seconds."""

@@ -106,7 +106,6 @@ class _Nonces:
         self._next += _NONCE_BYTES
         return self._pool[self._next - _NONCE_BYTES : self._next]
 
-
     def forget(self) -> None:
         """A forked child must not use what its parent uses: a nonce repeated under one key breaks GCM."""
         self._pool, self._next = b"", 0

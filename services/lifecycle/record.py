@@ -143,7 +143,9 @@ class Recorder:
         items = [item for facts in batch for item in facts.items]
         for kind, count in Counter(item.kind for item in items).items():
             telemetry.counter("events_appended_total", kind=kind).inc(count)
-        self._unknown_outcomes.inc(sum(item.kind == "errored" and item.data.get("outcome") == "unknown" for item in items))
+        self._unknown_outcomes.inc(
+            sum(item.kind == "errored" and item.data.get("outcome") == "unknown" for item in items)
+        )
 
 
 async def _settle(c: Connection, folded: dict[str, Row], retries: dict[str, tuple[str, str, str, int, str]]) -> None:

@@ -18,7 +18,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
     """Age in seconds at which a hand-off is looked for: more than `publish_timeout`."""
     outcome_slots: int = 16
     """Outcome envelopes of one lane in hand at once."""
-    transactions: int = 2
+    transactions: int = 4
     """Acceptance or recording transactions of one lane under way at once."""
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import tomllib
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -95,6 +96,13 @@ def test_every_error_code_has_a_status_and_a_text_in_both_languages(code: str) -
 
 def test_there_is_no_text_for_an_error_that_does_not_exist() -> None:
     assert set(TABLE) == set(BY_CODE)
+
+
+def test_the_contract_on_imports_names_every_service() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (apart,) = [contract for contract in contracts if contract["type"] == "independence"]
+    packages = [f"services.{path.parent.name}" for path in (ROOT / "services").glob("*/__init__.py")]
+    assert sorted(apart["modules"]) == sorted(packages)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -47,7 +47,7 @@ class Servers:
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         async with asyncio.timeout(READY):
-            while process.pid in (None, killed):  # noqa: ASYNC110 - another process is awaited
+            while process.pid in (None, killed):
                 await asyncio.sleep(0.01)
         await self.supervisor.until_ready([process], READY, lambda _: None)
 
@@ -101,7 +101,7 @@ async def test_killed_nats_keeps_what_it_acknowledged(servers: Servers) -> None:
         await bus.publish("signal.events.a", b"kept", msg_id="1")
         await servers.kill("nats")
         async with asyncio.timeout(READY):
-            while not await bus.is_ready():  # noqa: ASYNC110 - another process is awaited
+            while not await bus.is_ready():
                 await asyncio.sleep(0.05)
         assert (await bus.stream_state("EVENTS")).state.messages == 1
     finally:

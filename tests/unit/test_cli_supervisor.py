@@ -60,7 +60,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - another process is awaited
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -55,7 +55,7 @@ def proven(response: Response) -> bool:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the condition is no one's to signal
+        while not condition():
             await asyncio.sleep(0)
 
 
