@@ -1,6 +1,7 @@
 """NATS behind one door: request/reply between services and JetStream publishing. `libs.consume` reads the streams."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -121,6 +122,8 @@ class Bus:
         for verb, (kind, handler) in verbs.items():
             answer = self._answerer(f"{service}.{verb}", kind, handler, max_pending)
             await registered.add_endpoint(EndpointConfig(name=verb, subject=rpc(service, verb), handler=answer))
+        with contextlib.suppress(nats.errors.Error):
+            await self.client.flush()  # who starts later may ask at once
 
     def _answerer(
         self, name: str, kind: type[msgspec.Struct], handler: Handler, max_pending: int

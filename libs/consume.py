@@ -81,7 +81,7 @@ class Held:
         if asked_at >= self._leased_until:
             return
         with contextlib.suppress(*_NATS_ERRORS):
-            await self._bus.client.request(self._message.reply, Msg.Ack.Progress, timeout=self._lease / 4)
+            await self._bus.client.request(self._message.reply, Msg.Ack.Progress, timeout=self._lease / 6)
             if self._loop.time() < self._leased_until:
                 self._leased_until = asked_at + self._lease
 

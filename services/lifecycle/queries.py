@@ -99,6 +99,28 @@ FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::text[], $5::uuid[], $6::
     AS e (message_id, kind, attempt, key, application_id, occurred_at_ms, reason, data)
 ON CONFLICT DO NOTHING
 """
+# The usual case in one statement: the first attempt of a message that nothing happened to was sent. Such a row's facts
+# so far (created, held, routed …) leave the fold at pending, so that this one fact decides it. A row that is not so is
+# left to the fold.
+RECORD_FIRST_SENT = """
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::jsonb[])
+        AS g (message_id, application_id, key, occurred_at_ms, data)
+), fresh AS (
+    UPDATE lifecycle.messages AS m
+    SET status = 'successful',
+        sent_at = greatest(m.created_at, least(now(), to_timestamp(given.occurred_at_ms / 1000.0)))
+    FROM given
+    WHERE m.id = given.message_id AND m.id = ANY ($1::uuid[]) AND m.application_id = given.application_id
+        AND m.status = 'pending' AND m.attempt = 1
+    RETURNING m.id, m.application_id, m.sent_at, given.key, given.data
+), appended AS (
+    INSERT INTO lifecycle.message_events (message_id, kind, attempt, key, application_id, occurred_at, data)
+    SELECT id, 'sent', 1, key, application_id, sent_at, data FROM fresh
+    ON CONFLICT DO NOTHING
+)
+SELECT id FROM fresh
+"""
 # The fold of `libs.message`, set-based: the same total order, over all events of the messages named by $1.
 FOLD = """
 WITH facts AS MATERIALIZED (
@@ -186,6 +208,11 @@ async def append(c: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
     """Rows of (message id, kind, attempt, key, application id, occurred_at ms, reason, data). Returns how many new."""
     tag = await c.execute(APPEND, *zip(*rows, strict=True))
     return int(tag.rsplit(" ", 1)[1])
+
+
+async def record_first_sent(c: Connection, rows: Sequence[tuple[object, ...]]) -> set[str]:
+    """Rows of (message id, application id, key, occurred_at ms, data), in id order. Returns the ids recorded."""
+    return {str(row["id"]) for row in await c.fetch(RECORD_FIRST_SENT, *zip(*rows, strict=True))}
 
 
 async def update_projection(c: Connection, ids: list[str]) -> list[Row]:

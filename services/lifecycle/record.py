@@ -89,18 +89,28 @@ class Recorder:
         ]
 
     async def _write(self, c: Connection, batch: list[Facts]) -> dict[tuple[str, str], Recorded]:
-        ids = list({item.message_id for facts in batch for item in facts.items})
-        known = {str(row["id"]): row for row in await queries.lock_messages(c, ids)}
+        facts = [(each.application_id, item) for each in batch for item in each.items]
+        sent = _first_sendings(facts)
+        done = await queries.record_first_sent(c, [_sent_row(*sent[i]) for i in sorted(sent)]) if sent else set()
+        recorded = await self._fold_in(c, [(a, item) for a, item in facts if item.message_id not in done])
+        if done:
+            await queries.delete_due(c, list(done))
+        return recorded | {(i, sent[i][0]): Recorded("successful", 1, None, None) for i in done}
+
+    async def _fold_in(self, c: Connection, facts: list[tuple[str, Outcome]]) -> dict[tuple[str, str], Recorded]:
+        """The general case: lock, append, fold all facts of each message, schedule what follows."""
+        if not facts:
+            return {}
+        known = {str(row["id"]): row for row in await queries.lock_messages(c, list({i.message_id for _, i in facts}))}
         rows: list[tuple[object, ...]] = []
         retries: dict[str, tuple[str, str, str, int, str]] = {}
-        for facts in batch:
-            for item in facts.items:
-                message = known.get(item.message_id)
-                if message is None or str(message["application_id"]) != facts.application_id:
-                    self._unknown_ids.inc()
-                    continue
-                rows.append(_event_row(item, message))
-                self._follow_up(item, message, rows, retries)
+        for application_id, item in facts:
+            message = known.get(item.message_id)
+            if message is None or str(message["application_id"]) != application_id:
+                self._unknown_ids.inc()
+                continue
+            rows.append(_event_row(item, message))
+            self._follow_up(item, message, rows, retries)
         if not rows:
             return {}
         await queries.append(c, rows)
@@ -155,6 +165,20 @@ async def _settle(c: Connection, folded: dict[str, Row], retries: dict[str, tupl
     final = [i for i, row in folded.items() if row["status"] in FINAL and row["attempt"] > 0]
     if final:
         await queries.delete_due(c, final)
+
+
+def _first_sendings(facts: list[tuple[str, Outcome]]) -> dict[str, tuple[str, Outcome]]:
+    """Messages about which this batch says one thing: the first attempt was sent."""
+    count = Counter(item.message_id for _, item in facts)
+    return {
+        item.message_id: (application_id, item)
+        for application_id, item in facts
+        if item.kind == "sent" and item.attempt == 1 and count[item.message_id] == 1
+    }
+
+
+def _sent_row(application_id: str, item: Outcome) -> tuple[object, ...]:
+    return (item.message_id, application_id, item.key, item.occurred_at_ms, item.data)
 
 
 def _event_row(item: Outcome, message: Row) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ from libs.envelope import E_, decode
 from libs.subjects import DEAD
 from tests.servers import NatsServer
 
-ACK_WAIT = 1.5
+ACK_WAIT = 2.0
 APPLICATION = "01990000-0000-7000-8000-00000000000a"
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from libs.config import Nats
+from libs.envelope import SendEnvelope
 from libs.ids import new_id
 from libs.seal import DataKey, associated
 from services.dispatcher.__main__ import start
@@ -143,16 +144,17 @@ async def test_a_second_decision_with_other_members_is_published_beside_the_firs
     """Equal in number, first and last: a name made of those alone would have the stream drop the second."""
     subscriptions = [service.subscriptions.add() for _ in range(4)]
     items = [service.accepted(each) for each in subscriptions]
-    disabled = service.subscriptions.add(status=-2)
     recipients = service.subscriptions.recipients
-    good = recipients[subscriptions[1]]
-    recipients[subscriptions[1]] = msgspec.structs.replace(recipients[disabled], subscription_id=subscriptions[1])
-    await service.give(*items, handoff_id="h")
-    first = await service.sent()
-    recipients[subscriptions[2]] = recipients.pop(subscriptions[1])
-    recipients[subscriptions[1]] = good
-    await service.give(*items, handoff_id="h")
-    second = await service.sent()
+
+    async def sent_while_disabled(subscription_id: str) -> SendEnvelope:
+        good = recipients[subscription_id]
+        recipients[subscription_id] = msgspec.structs.replace(good, status=-2)
+        await service.give(*items, handoff_id="h")
+        found = await service.sent()
+        recipients[subscription_id] = good
+        return found
+
+    first, second = await sent_while_disabled(subscriptions[1]), await sent_while_disabled(subscriptions[2])
     ids = [item.message_id for item in items]
     assert [delivery.message_id for delivery in first.items] == [ids[0], ids[2], ids[3]]
     assert [delivery.message_id for delivery in second.items] == [ids[0], ids[1], ids[3]]

@@ -104,14 +104,14 @@ async def complete_calls(system: System) -> list[Call]:
     return found
 
 
-async def sandbox_count(system: System, what: str, providers: tuple[str, ...] = ("apns", "fcm")) -> int:
+async def sandbox_count(system: System, what: str) -> int:
     """`requests`, `accepted` or `accepted_more_than_once` of the sandbox's counters."""
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
         session.get(f"{system.runtime.sandbox_url}/v1/stats", ssl=False) as response,
     ):
         stats = await response.json()
-    return sum(int(stats[provider][what]) for provider in providers)
+    return sum(int(stats[provider][what]) for provider in ("apns", "fcm"))
 
 
 async def rebuild(system: System) -> Rebuild:

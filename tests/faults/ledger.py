@@ -157,8 +157,6 @@ class Allowance(msgspec.Struct, frozen=True):
 
     repeats: int = 0
     """Calls beyond what the log explains: configured concurrency + one outcome batch, for each kill (I3)."""
-    may_fail: frozenset[str] = frozenset()
-    """Ids that may end otherwise than `successful`."""
     published_after: Place | None = None
     """Set where the EVENTS stream was deleted: only facts beyond this place must be in it."""
     foreign: frozenset[str] = frozenset()

@@ -33,7 +33,6 @@ class Story:
         self.system = system
         self.client = Client()
         self.kills = 0
-        self.may_fail: set[str] = set()
         self.foreign: set[str] = set()
         self.published_after: Place | None = None
         self.notes: dict[str, float] = {}
@@ -88,7 +87,6 @@ class Story:
         found = await gathering.gather(self.system, self.client, published_after=self.published_after)
         allowance = Allowance(
             repeats=self.kills * (CONCURRENCY + OUTCOME_BATCH),
-            may_fail=frozenset(self.may_fail),
             published_after=self.published_after,
             foreign=frozenset(self.foreign),
         )
