@@ -87,9 +87,16 @@ class Bus:
     async def close(self) -> None:
         for service in self._services:
             await service.stop()
+        if self._services and self.client.is_connected:
+            await self._round_trip()  # from here on the server gives requests to other replicas
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
         await self.client.close()
+
+    async def _round_trip(self) -> None:
+        """The server has done what we told it before. (nats-py's `flush` sends its PING ahead of what is pending.)"""
+        with contextlib.suppress(nats.errors.Error):
+            await self.client.request(self.client.new_inbox(), timeout=1)  # nobody answers, and the server says so
 
     async def is_ready(self) -> bool:
         return self.client.is_connected and self.client.max_payload >= MIN_PAYLOAD
@@ -122,8 +129,7 @@ class Bus:
         for verb, (kind, handler) in verbs.items():
             answer = self._answerer(f"{service}.{verb}", kind, handler, max_pending)
             await registered.add_endpoint(EndpointConfig(name=verb, subject=rpc(service, verb), handler=answer))
-        with contextlib.suppress(nats.errors.Error):
-            await self.client.flush()  # who starts later may ask at once
+        await self._round_trip()  # who starts later may ask at once
 
     def _answerer(
         self, name: str, kind: type[msgspec.Struct], handler: Handler, max_pending: int
@@ -137,7 +143,7 @@ class Bus:
             try:
                 await request.respond(_encode(await handler(decode(request.data))))
             except Exception as error:
-                await _respond_fault(request, _fault_of(name, error))
+                await _respond_fault(request, fault_of(name, error))
             finally:
                 pending -= 1
 
@@ -228,7 +234,8 @@ async def _respond_fault(request: Request, fault: Fault) -> None:
         _log.debug("fault_not_delivered", code=fault.code)
 
 
-def _fault_of(name: str, error: Exception) -> Fault:
+def fault_of(name: str, error: Exception) -> Fault:
+    """How a failed call is told to the caller; what is unknown says nothing of the inside, and is logged here."""
     if isinstance(error, errors.SignalError) and not isinstance(error, errors.InternalError):
         return Fault(error.code, error.details)
     if isinstance(error, msgspec.MsgspecError):

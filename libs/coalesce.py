@@ -40,6 +40,7 @@ class Coalescer(Generic[T, R]):
         self._weight_waiting = 0
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._starting = False
 
     async def submit(self, item: T) -> R:
         weight = self._weight(item)
@@ -49,16 +50,23 @@ class Coalescer(Generic[T, R]):
         self._waiting.append((item, future))
         self._weight_waiting += weight
         if not self._running or self._weight_waiting >= self._max_items:
-            self._start()
+            self._start_with_company()
         elif self._timer is None and len(self._running) < self._concurrency:
             self._timer = asyncio.get_running_loop().call_later(self._max_wait, self._on_timer)
         return await future
+
+    def _start_with_company(self) -> None:
+        """At the end of this turn of the loop: what was submitted in the same turn goes along, and nobody waits."""
+        if not self._starting:
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start)
 
     def _on_timer(self) -> None:
         self._timer = None
         self._start()
 
     def _start(self) -> None:
+        self._starting = False
         while self._waiting and len(self._running) < self._concurrency:
             task = asyncio.create_task(self._run(self._take()))
             self._running.add(task)

@@ -223,6 +223,24 @@ class AcceptReply(msgspec.Struct, frozen=True):
     """The `answer` of the first request with this Idempotency-Key; nothing was written now."""
 
 
+class AcceptMany(msgspec.Struct, frozen=True):
+    """lifecycle.accept_many -> AcceptedMany: requests that came together travel together, each whole and on its own."""
+
+    requests: list[Accept]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What one request of several came to: either of the two."""
+
+    reply: AcceptReply | None = None
+    fault: Fault | None = None
+
+
+class AcceptedMany(msgspec.Struct, frozen=True):
+    verdicts: list[Verdict]
+    """In the order of the requests."""
+
+
 class LookUpIdempotency(msgspec.Struct, frozen=True):
     """lifecycle.replay -> Replay; raises idempotency_key_reused for another fingerprint."""
 

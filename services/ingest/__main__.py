@@ -4,6 +4,7 @@ from aiohttp import web
 
 from libs.bus import Bus
 from libs.service import Runtime, main
+from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Keys
 from services.ingest.exchange import Gateway
 from services.ingest.recipients import Recipients
@@ -15,7 +16,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     bus = await Bus.connect(settings.nats, runtime.name)
     runtime.on_stop(bus.close)
     runtime.readiness("nats", bus.is_ready)
-    gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus))
+    gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus), Acceptor(bus))
     runner = web.AppRunner(application(gateway, settings.http, runtime), access_log=None, shutdown_timeout=10)
     await runner.setup()
     runtime.on_stop(runner.cleanup)

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from libs.bus import Bus
 from libs.errors import ResourceNotFound
 from libs.ids import is_id
+from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Caller, Keys
 from services.ingest.errors import Language
 from services.ingest.recipients import Recipients
@@ -19,6 +20,7 @@ class Gateway(NamedTuple):
     bus: Bus
     keys: Keys
     recipients: Recipients
+    acceptor: Acceptor
 
 
 class Call(NamedTuple):

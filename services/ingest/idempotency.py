@@ -16,9 +16,6 @@ A = TypeVar("A")
 HEADER = "Idempotency-Key"
 REPLAYED = {"Idempotency-Replayed": "true"}
 
-ACCEPT_SECONDS = 10.0
-"""Longer than lifecycle's fullest queue takes: giving up early leaves the caller in doubt."""
-
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -77,7 +74,8 @@ async def accept(
         idempotency=None if guard is None else rpc.Idempotency(guard.key, guard.fingerprint, _encode(answer)),
         request_id=call.request_id,
     )
-    reply = await gateway.bus.call("lifecycle", "accept", request, rpc.AcceptReply, timeout=ACCEPT_SECONDS)
+    one = source == "single"
+    reply = await (gateway.acceptor.single(request, messages[0].lane) if one else gateway.acceptor.batch(request))
     if reply.replayed is not None:
         return _replayed(reply.replayed, reply.created_at_ms, type(answer))
     return Settled(answer, reply.created_at_ms, {})

@@ -3,13 +3,14 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from libs import telemetry
 from libs.coalesce import Coalescer
 from libs.envelope import LANES, Accepted, Lane
-from libs.errors import IdempotencyKeyReused, ServiceUnavailable, SignalError
+from libs.errors import ServiceUnavailable
 from libs.ids import new_id
 from libs.pg import Connection, Pool
 from libs.rpc import Accept, AcceptReply, LookUpIdempotency, NewMessage, Replay
@@ -17,6 +18,7 @@ from libs.seal import KeyRing, associated
 
 from . import queries
 from .handoff import Handoff, Publisher, cut, record
+from .idempotency import answered_before, look_up
 
 DEFAULT_TTL = 86_400
 """Seconds: pending for more than a day is expired (SEQ-003 §10)."""
@@ -35,6 +37,9 @@ class Acceptor:
         self._pool = pool
         self._ring = ring
         self._publisher = publisher
+        self._replays: Coalescer[LookUpIdempotency, Replay] = Coalescer(
+            partial(look_up, pool), concurrency=transactions
+        )
         self._coalescers: dict[tuple[Lane, str], Coalescer[_Sealed, AcceptReply]] = {
             (lane, source): Coalescer(
                 self._commit,
@@ -54,13 +59,8 @@ class Acceptor:
         return await self._coalescers[lane, request.source].submit(sealed)
 
     async def replay(self, request: LookUpIdempotency) -> Replay:
-        async with self._pool.connection() as c:
-            found = await queries.idempotency_key(c, request.application_id, request.key)
-        if found is None:
-            return Replay()
-        if found["fingerprint"] != request.fingerprint:
-            raise IdempotencyKeyReused(key=request.key)
-        return Replay(created_at_ms=found["created_at_ms"], answer=found["answer"])
+        """What was answered under this key. Raises `IdempotencyKeyReused` if it was to another request."""
+        return await self._replays.submit(request)
 
     def _seal(self, application_id: str, message: NewMessage) -> bytes:
         key = self._ring.unwrap(message.key_id, message.wrapped_key)
@@ -80,32 +80,15 @@ class Acceptor:
         return [*await self._commit(batch[:middle]), *await self._commit(batch[middle:])]
 
     async def _transact(self, batch: list[_Sealed]) -> list[AcceptReply | Exception]:
-        answers: dict[int, AcceptReply | Exception] = {}
         with telemetry.histogram("transaction_seconds", transaction="accept").time():
             async with self._pool.transaction() as c:
                 at = await queries.now_ms(c)
-                for index, sealed in enumerate(batch):
-                    replay = await _claim(c, sealed.request)
-                    if replay is not None:
-                        answers[index] = replay
+                answers = await answered_before(c, [sealed.request for sealed in batch])
                 fresh = [sealed for index, sealed in enumerate(batch) if index not in answers]
                 handoffs = await _write(c, fresh, at) if fresh else []
         self._publisher.publish(handoffs)
         _count(fresh)
         return [answers.get(index) or AcceptReply(created_at_ms=at) for index in range(len(batch))]
-
-
-async def _claim(c: Connection, request: Accept) -> AcceptReply | SignalError | None:
-    """The earlier answer for this Idempotency-Key; None for a new request."""
-    given = request.idempotency
-    if given is None or await queries.claim_idempotency_key(
-        c, request.application_id, given.key, given.fingerprint, given.answer
-    ):
-        return None
-    found = await queries.idempotency_key(c, request.application_id, given.key)
-    if found is None or found["fingerprint"] != given.fingerprint:
-        return IdempotencyKeyReused(key=given.key)
-    return AcceptReply(created_at_ms=found["created_at_ms"], replayed=found["answer"])
 
 
 async def _write(c: Connection, batch: list[_Sealed], at: int) -> list[Handoff]:

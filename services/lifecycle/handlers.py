@@ -6,13 +6,15 @@ from typing import Any
 
 import msgspec
 
-from libs.bus import Bus
+from libs.bus import Bus, fault_of
 from libs.clock import Clock
 from libs.envelope import Outcome
 from libs.errors import ResourceNotFound, ServiceUnavailable
 from libs.pg import Pool
 from libs.rpc import (
     Accept,
+    AcceptedMany,
+    AcceptMany,
     AcceptReply,
     AskTime,
     GetMessage,
@@ -24,6 +26,7 @@ from libs.rpc import (
     Receipt,
     ReceiptReply,
     Replay,
+    Verdict,
 )
 from libs.subjects import stream_of
 
@@ -50,6 +53,7 @@ class Handlers:
     def verbs(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[Any], Awaitable[msgspec.Struct]]]]:
         return {
             "accept": (Accept, self.accept),
+            "accept_many": (AcceptMany, self.accept_many),
             "replay": (LookUpIdempotency, self.replay),
             "get": (GetMessage, self.get),
             "receipt": (Receipt, self.receipt),
@@ -59,6 +63,15 @@ class Handlers:
 
     async def accept(self, request: Accept) -> AcceptReply:
         return await self._acceptor.accept(request)
+
+    async def accept_many(self, many: AcceptMany) -> AcceptedMany:
+        return AcceptedMany(list(await asyncio.gather(*(self._verdict(request) for request in many.requests))))
+
+    async def _verdict(self, request: Accept) -> Verdict:
+        try:
+            return Verdict(reply=await self._acceptor.accept(request))
+        except Exception as error:
+            return Verdict(fault=fault_of("lifecycle.accept_many", error))
 
     async def replay(self, request: LookUpIdempotency) -> Replay:
         return await self._acceptor.replay(request)

@@ -29,18 +29,20 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[])
 """
 NOW_MS = "SELECT (extract(EPOCH FROM now()) * 1000)::bigint"
 
-INSERT_IDEMPOTENCY_KEY = """
+INSERT_IDEMPOTENCY_KEYS = """
 INSERT INTO lifecycle.idempotency_keys (application_id, key, fingerprint, answer)
-VALUES ($1, $2, $3, $4)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[])
+ORDER BY 1, 2
 ON CONFLICT (application_id, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = now()
     WHERE idempotency_keys.created_at < now() - interval '24 hours'
-RETURNING true
+RETURNING application_id, key
 """
-SELECT_IDEMPOTENCY_KEY = """
-SELECT fingerprint, answer, (extract(EPOCH FROM created_at) * 1000)::bigint AS created_at_ms
+SELECT_IDEMPOTENCY_KEYS = """
+SELECT application_id, key, fingerprint, answer, (extract(EPOCH FROM created_at) * 1000)::bigint AS created_at_ms
 FROM lifecycle.idempotency_keys
-WHERE application_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
+JOIN unnest($1::uuid[], $2::text[]) AS asked (application_id, key) USING (application_id, key)
+WHERE created_at >= now() - interval '24 hours'
 """
 DELETE_OLD_IDEMPOTENCY_KEYS = """
 DELETE FROM lifecycle.idempotency_keys WHERE ctid = ANY (ARRAY(
@@ -64,15 +66,22 @@ async def now_ms(c: Connection) -> int:
     return int(await c.fetchval(NOW_MS))
 
 
-async def claim_idempotency_key(
-    c: Connection, application_id: str, key: str, fingerprint: bytes, answer: bytes
-) -> bool:
-    """False where a request with this key was there before; waits for one that is just being committed."""
-    return bool(await c.fetchval(INSERT_IDEMPOTENCY_KEY, application_id, key, fingerprint, answer))
+Key = tuple[str, str]
+"""(application id, Idempotency-Key)."""
 
 
-async def idempotency_key(c: Connection, application_id: str, key: str) -> Row | None:
-    return await c.fetchrow(SELECT_IDEMPOTENCY_KEY, application_id, key)
+async def claim_idempotency_keys(c: Connection, rows: Sequence[tuple[str, str, bytes, bytes]]) -> set[Key]:
+    """Rows of (application id, key, fingerprint, answer), each key once. Returns those that were not used before.
+
+    Waits for a request with the same key that is just being committed.
+    """
+    claimed = await c.fetch(INSERT_IDEMPOTENCY_KEYS, *zip(*rows, strict=True))
+    return {(str(row["application_id"]), row["key"]) for row in claimed}
+
+
+async def idempotency_keys(c: Connection, keys: Sequence[Key]) -> dict[Key, Row]:
+    found = await c.fetch(SELECT_IDEMPOTENCY_KEYS, *zip(*keys, strict=True))
+    return {(str(row["application_id"]), row["key"]): row for row in found}
 
 
 async def delete_old_idempotency_keys(c: Connection) -> None:

@@ -57,6 +57,7 @@ async def serve(settings: Sandbox) -> None:
         await web.TCPSite(runner, settings.host, settings.port).start()
         await endpoint.start()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 1_000)  # what a request leaves behind holds no cycles
         log.info("sandbox_ready", port=settings.port, tls_port=settings.tls_port)
         await _watch(settings.parent_pid, tenants, stop)
     finally:

@@ -11,6 +11,7 @@ from libs.bus import Bus
 from libs.clock import FakeClock
 from libs.config import Nats
 from libs.service import Runtime
+from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Keys
 from services.ingest.exchange import Gateway
 from services.ingest.recipients import Recipients
@@ -32,7 +33,7 @@ async def rest(nats_settings: Nats, http_settings: GatewayHttp) -> AsyncIterator
     await platform.serve()
     runtime, clock = Runtime("ingest"), FakeClock()
     runtime.readiness("nats", bus.is_ready)
-    gateway = Gateway(bus, Keys(bus, clock), Recipients(bus))
+    gateway = Gateway(bus, Keys(bus, clock), Recipients(bus), Acceptor(bus))
     runner = web.AppRunner(application(gateway, http_settings, runtime), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

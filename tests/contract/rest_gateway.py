@@ -75,6 +75,7 @@ class Platform:
         }
         lifecycle: Verbs = {
             "accept": (rpc.Accept, self._accept),
+            "accept_many": (rpc.AcceptMany, self._accept_many),
             "replay": (rpc.LookUpIdempotency, self._replay),
             "get": (rpc.GetMessage, self._get_message),
             "receipt": (rpc.Receipt, self._receipt),
@@ -131,6 +132,10 @@ class Platform:
             device_info=request.device_info,
             subscribed_at_ms=CREATED_MS,
         )
+
+    async def _accept_many(self, many: rpc.AcceptMany) -> rpc.AcceptedMany:
+        assert many.requests
+        return rpc.AcceptedMany([rpc.Verdict(reply=await self._accept(request)) for request in many.requests])
 
     async def _accept(self, request: rpc.Accept) -> rpc.AcceptReply:
         if self.crash:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import ClassVar, Final
 
+import nats.js.errors
+
 from libs.bus import Bus
 from libs.clock import FakeClock, ReferenceClock, SystemClock
 from libs.config import Nats
@@ -153,7 +155,9 @@ async def until_taken(harness: SenderHarness, envelopes: int) -> None:
     """So many are in the hands of the pipeline."""
 
     async def taken() -> bool:
-        return (await consumer_of(harness.bus, SEND, DURABLE)).num_ack_pending == envelopes
+        with contextlib.suppress(nats.js.errors.NotFoundError):
+            return (await consumer_of(harness.bus, SEND, DURABLE)).num_ack_pending == envelopes
+        return False
 
     await until(taken)
 

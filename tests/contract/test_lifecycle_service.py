@@ -12,7 +12,18 @@ from libs.errors import IdempotencyKeyReused, ResourceNotFound
 from libs.events import decode_batch
 from libs.ids import new_id
 from libs.pg import single_connection
-from libs.rpc import Idempotency, Known, KnownOutcomes, MessageView, Receipt, ReceiptReply
+from libs.rpc import (
+    Accept,
+    AcceptedMany,
+    AcceptMany,
+    Idempotency,
+    Known,
+    KnownOutcomes,
+    MessageView,
+    NewMessage,
+    Receipt,
+    ReceiptReply,
+)
 from libs.subjects import events as events_subject
 from services.lifecycle.rebuild import rebuild
 from tests.contract.lifecycle_harness import APPLICATION, LifecycleHarness, lifecycle
@@ -85,6 +96,25 @@ async def test_the_same_idempotency_key_writes_once(service: LifecycleHarness) -
         await service.get(second.message_id)
     with pytest.raises(IdempotencyKeyReused):
         await service.accept(service.message(), idempotency=Idempotency("k", b"other", b""))
+
+
+async def test_requests_that_travel_together_are_each_their_own(service: LifecycleHarness) -> None:
+    first, again, other, bad = (service.message() for _ in range(4))
+    await service.accept(bad)
+
+    def request(message: NewMessage, key: Idempotency | None = None) -> Accept:
+        return Accept(APPLICATION, "single", "key:test", [message], key)
+
+    same, reused = Idempotency("k", b"f", b"answer"), Idempotency("k", b"other", b"")
+    many = AcceptMany([request(first, same), request(again, same), request(other, reused), request(bad)])
+    answer = await service.bus.call("lifecycle", "accept_many", many, AcceptedMany)
+    replies = [verdict.reply and (verdict.reply.replayed or b"new") for verdict in answer.verdicts]
+    faults = [verdict.fault and verdict.fault.code for verdict in answer.verdicts]
+    assert replies == [b"new", b"answer", None, None]
+    assert faults == [None, None, "idempotency_key_reused", "internal_server_error"]
+    assert (await service.get(first.message_id)).status == "pending"
+    with pytest.raises(ResourceNotFound):
+        await service.get(again.message_id)
 
 
 async def test_a_request_that_cannot_be_written_does_not_take_its_neighbours_along(service: LifecycleHarness) -> None:

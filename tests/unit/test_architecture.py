@@ -17,6 +17,7 @@ from libs.contract.verbs import verbs
 from libs.errors import BY_CODE
 from libs.service import Runtime
 from libs.subjects import STREAMS
+from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Keys
 from services.ingest.errors import TABLE, describe, status_of
 from services.ingest.exchange import Gateway
@@ -66,7 +67,7 @@ def test_a_service_answers_the_verbs_of_the_contract_and_no_others(service: str)
 @pytest.fixture
 def gateway() -> web.Application:
     nobody = cast(Bus, None)  # without a key no service is asked
-    parts = Gateway(nobody, Keys(nobody, FakeClock()), Recipients(nobody))
+    parts = Gateway(nobody, Keys(nobody, FakeClock()), Recipients(nobody), Acceptor(nobody))
     return application(parts, GatewayHttp(), Runtime("ingest"))
 
 

@@ -42,10 +42,19 @@ async def test_an_idle_system_adds_no_delay() -> None:
     assert recorder.batches == [[1], [2]]
 
 
+async def test_what_comes_in_one_turn_goes_together() -> None:
+    recorder = Recorder()
+    coalescer = Coalescer[int, int](recorder.handle, max_wait=3600)
+    assert await asyncio.gather(*submit(coalescer, 1, 2, 3)) == [10, 20, 30]
+    assert recorder.batches == [[1, 2, 3]]
+
+
 async def test_what_comes_while_a_batch_is_under_way_goes_together_after_it() -> None:
     recorder = Recorder(open_=False)
     coalescer = Coalescer[int, int](recorder.handle)
-    tasks = submit(coalescer, 1, 2, 3, 4)
+    tasks = submit(coalescer, 1)
+    await turn()
+    tasks += submit(coalescer, 2, 3, 4)
     await turn()
     assert recorder.batches == [[1]]
     recorder.gate.set()
@@ -56,7 +65,9 @@ async def test_what_comes_while_a_batch_is_under_way_goes_together_after_it() ->
 async def test_a_second_batch_goes_beside_the_first_once_it_gathered_long_enough() -> None:
     recorder = Recorder(open_=False)
     coalescer = Coalescer[int, int](recorder.handle, concurrency=2, max_wait=0.001)
-    tasks = submit(coalescer, 1, 2, 3)
+    tasks = submit(coalescer, 1)
+    await turn()
+    tasks += submit(coalescer, 2, 3)
     while len(recorder.batches) < 2:
         await asyncio.sleep(0.001)
     assert recorder.batches == [[1], [2, 3]]
@@ -71,7 +82,9 @@ async def test_a_second_batch_goes_beside_the_first_once_it_gathered_long_enough
 async def test_a_full_batch_goes_without_waiting() -> None:
     recorder = Recorder(open_=False)
     coalescer = Coalescer[int, int](recorder.handle, concurrency=2, max_items=3, max_wait=3600)
-    tasks = submit(coalescer, 1, 2, 3, 4)
+    tasks = submit(coalescer, 1)
+    await turn()
+    tasks += submit(coalescer, 2, 3, 4)
     await turn()
     assert recorder.batches == [[1], [2, 3, 4]]
     recorder.gate.set()
@@ -81,7 +94,9 @@ async def test_a_full_batch_goes_without_waiting() -> None:
 async def test_a_batch_closes_before_the_item_that_would_overfill_it_and_never_splits_one() -> None:
     recorder = Recorder(open_=False)
     coalescer = Coalescer[int, int](recorder.handle, max_items=10, weight=lambda item: item)
-    tasks = submit(coalescer, 1, 4, 5, 2, 30, 3)
+    tasks = submit(coalescer, 1)
+    await turn()
+    tasks += submit(coalescer, 4, 5, 2, 30, 3)
     await turn()
     recorder.gate.set()
     await asyncio.gather(*tasks)
@@ -91,7 +106,9 @@ async def test_a_batch_closes_before_the_item_that_would_overfill_it_and_never_s
 async def test_one_items_error_is_its_own() -> None:
     recorder = Recorder(open_=False)
     coalescer = Coalescer[int, int](recorder.handle)
-    tasks = submit(coalescer, 1, 2, -3, 4)
+    tasks = submit(coalescer, 1)
+    await turn()
+    tasks += submit(coalescer, 2, -3, 4)
     await turn()
     recorder.gate.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -106,7 +123,9 @@ async def test_a_failing_batch_fails_all_its_items_and_nothing_else() -> None:
         return items
 
     coalescer = Coalescer[int, int](handle)
-    tasks = submit(coalescer, 1, 2, 3)
+    tasks = submit(coalescer, 1)
+    await turn()
+    tasks += submit(coalescer, 2, 3)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert results[0] == 1
     assert [type(result) for result in results[1:]] == [ServiceUnavailable, ServiceUnavailable]
@@ -116,7 +135,9 @@ async def test_a_failing_batch_fails_all_its_items_and_nothing_else() -> None:
 async def test_too_much_waiting_is_refused_at_once() -> None:
     recorder = Recorder(open_=False)
     coalescer = Coalescer[int, int](recorder.handle, max_pending=2)
-    tasks = submit(coalescer, 1, 2, 3)
+    tasks = submit(coalescer, 1)
+    await turn()
+    tasks += submit(coalescer, 2, 3)
     await turn()
     with pytest.raises(ServiceUnavailable):
         await coalescer.submit(4)
@@ -128,7 +149,9 @@ async def test_too_much_waiting_is_refused_at_once() -> None:
 async def test_a_caller_who_gave_up_takes_nothing_from_the_others() -> None:
     recorder = Recorder(open_=False)
     coalescer = Coalescer[int, int](recorder.handle)
-    tasks = submit(coalescer, 1, 2, 3)
+    tasks = submit(coalescer, 1)
+    await turn()
+    tasks += submit(coalescer, 2, 3)
     await turn()
     tasks[0].cancel()
     tasks[1].cancel()

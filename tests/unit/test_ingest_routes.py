@@ -10,6 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 from libs import errors, rpc
 from libs.clock import FakeClock
 from libs.service import Runtime
+from services.ingest.acceptor import Acceptor
 from services.ingest.auth import MAX_REMEMBERED, Keys, Memory
 from services.ingest.exchange import Gateway, Route
 from services.ingest.recipients import Recipients
@@ -33,7 +34,7 @@ class NobodyKnown:
 
 
 def gateway(bus: Any) -> Gateway:
-    return Gateway(bus, Keys(bus, FakeClock()), Recipients(bus))
+    return Gateway(bus, Keys(bus, FakeClock()), Recipients(bus), Acceptor(bus))
 
 
 def routes(app: web.Application) -> list[tuple[str, str]]:
