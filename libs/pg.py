@@ -100,6 +100,9 @@ def _session(settings: Database) -> dict[str, str]:
         "idle_in_transaction_session_timeout": "5000",
         "synchronous_commit": "on",
         "jit": "off",
+        # Every statement is prepared and takes whole batches: planning it over all partitions again each time cost
+        # more than running it.
+        "plan_cache_mode": "force_generic_plan",
     }
 
 
