@@ -73,8 +73,11 @@ class Runtime:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None and not self.stopping.is_set():
-            self._failure = task.exception()
+        if self.stopping.is_set():
+            return
+        failure = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if failure is not None:
+            self._failure = failure
             _log.error("task_failed", task=task.get_name(), exc_info=self._failure)
             self.stopping.set()
 

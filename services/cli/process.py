@@ -32,7 +32,7 @@ class Spec:
     env: dict[str, str]
     cwd: Path
     ready: Callable[[], Awaitable[bool]]
-    stop_signals: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGTERM, 10.0),)
+    stop_signals: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGTERM, 20.0),)
     """Each with the seconds to wait before the next; SIGKILL comes last."""
     death_signal: signal.Signals = signal.SIGKILL
     """What the kernel sends when the supervisor itself is killed."""

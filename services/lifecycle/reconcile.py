@@ -52,7 +52,9 @@ class Reconciler:
         return len(old) == _PAGE
 
     async def _pass_streams(self) -> None:
+        """Each stream twice: an envelope that is split meanwhile goes on under new sequence numbers."""
         for stage in _STAGES:
+            await passed(self._bus, stream_of(stage, self._lane))
             await passed(self._bus, stream_of(stage, self._lane))
 
     async def _repair(self, repairs: dict[str, int]) -> None:

@@ -26,7 +26,7 @@ class Timekeeper:
         async with self._pool.transaction() as c:
             handoffs = await _claim(c, candidates)
         self._publisher.publish(handoffs)
-        return len(candidates) == _PAGE
+        return bool(handoffs) and len(candidates) == _PAGE
 
     async def housekeeping(self) -> bool:
         """Partitions ahead, old idempotency keys gone, the length of the queue as a metric."""
