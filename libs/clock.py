@@ -44,9 +44,15 @@ class ReferenceClock:
         self._clock = clock
         self._ask = ask
         self._offset_ms = 0.0
+        self._synchronised = False
 
     def now_ms(self) -> int:
         return int(self._clock.time() * 1000 + self._offset_ms)
+
+    def judging_ms(self) -> int:
+        """The time by which deadlines are judged; 0 until the first answer: nothing is called late by a clock that
+        nobody has checked."""
+        return self.now_ms() if self._synchronised else 0
 
     async def synchronise(self) -> None:
         """Asks once; the answer's age is at most half the round trip. Raises what asking raises."""
@@ -54,3 +60,4 @@ class ReferenceClock:
         reference = await self._ask()
         half_trip_ms = (self._clock.monotonic() - asked_at) * 500
         self._offset_ms = reference + half_trip_ms - self._clock.time() * 1000
+        self._synchronised = True

@@ -76,10 +76,10 @@ class Dispatch:
         recipients = {recipient.subscription_id: recipient for recipient in found.recipients}
         routed: dict[str, list[Delivery]] = defaultdict(list)
         refusals: list[Outcome] = []
-        now_ms = self._clock.now_ms()
+        now_ms, judging_ms = self._clock.now_ms(), self._clock.judging_ms()
         for item in envelope.items:
             recipient = recipients.get(item.subscription_id)
-            refusal = decide(item, recipient, now_ms)
+            refusal = decide(item, recipient, judging_ms)
             if refusal is None and recipient is not None:
                 try:
                     delivery = self._deliver_to(envelope.application_id, item, recipient, found.keys)

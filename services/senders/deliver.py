@@ -199,7 +199,7 @@ class Pipeline:
 
     async def _call(self, work: Work, item: Delivery) -> Result | None:
         """None: past its deadline, so nobody is called."""
-        if self._reference.now_ms() >= item.deadline_ms:
+        if self._reference.judging_ms() >= item.deadline_ms:
             return None
         paused = self._breakers.reason(work.application_id)
         if paused is not None:

@@ -112,11 +112,11 @@ class SenderHarness:
         self.clock = FakeClock()
 
         async def ask() -> int:
-            return 0
+            return int(SystemClock().time() * 1000)
 
         self.credentials = CredentialCache(bus, "apns", self.clock)
         self.breakers = Breakers(CHANNEL, self.clock, settings.breaker_seconds)
-        reference = ReferenceClock(SystemClock(), ask)
+        self.reference = reference = ReferenceClock(SystemClock(), ask)
         self.pipeline = Pipeline(
             bus, self.sender, self.credentials, self.breakers, self.clock, reference, "normal", settings
         )
@@ -124,6 +124,7 @@ class SenderHarness:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        await self.reference.synchronise()
         self._tasks = [
             asyncio.create_task(self.pipeline.consumer.run()),
             asyncio.create_task(self.pipeline.reporter.run()),
