@@ -1,13 +1,12 @@
 """What every channel's sender is: one call for one delivery, with one of three answers."""
 
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from libs.envelope import Delivery
+from libs.retry import RetryClass as RetryClass
 from libs.rpc import Credential
-
-RetryClass = Literal["network", "outage", "throttled", "credentials"]
 
 
 class Accepted(msgspec.Struct, frozen=True):
