@@ -100,6 +100,22 @@ class IdempotencyKeyReused(SignalError):
     code = "idempotency_key_reused"
 
 
+class TemplateNotFound(SignalError):
+    code = "template_not_found"
+
+
+class InvalidTemplateVariables(SignalError):
+    code = "invalid_template_variables"
+
+
+class MissingRequiredVariable(SignalError):
+    code = "missing_required_variable"
+
+
+class TemplateInactive(SignalError):
+    code = "template_inactive"
+
+
 def _tree(root: type[SignalError]) -> dict[str, type[SignalError]]:
     found = {root.code: root} if root is not SignalError else {}
     for child in root.__subclasses__():

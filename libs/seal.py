@@ -59,9 +59,9 @@ class KeyRing:
         except (OSError, msgspec.MsgspecError, binascii.Error, ValueError) as error:
             raise SealError(f"key ring {path} cannot be used: {type(error).__name__}") from None
 
-    def new_key(self) -> tuple["DataKey", bytes]:
-        """A fresh data key and its wrapped form, to be stored."""
-        key_id, secret = uuid.uuid4().bytes, os.urandom(32)
+    def new_key(self, key_id: bytes | None = None) -> tuple["DataKey", bytes]:
+        """A fresh data key and its wrapped form, to be stored. `key_id` has 16 bytes; without one it is random."""
+        key_id, secret = key_id or uuid.uuid4().bytes, os.urandom(32)
         return DataKey(key_id, secret), self.wrap(key_id, secret)
 
     def wrap(self, key_id: bytes, secret: bytes) -> bytes:

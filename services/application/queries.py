@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from libs.pg import Connection
+from libs.rpc import Tier
 
 INSERT_APPLICATION = """
 INSERT INTO application.applications (id, name, tier, settings) VALUES ($1, $2, $3, $4)
@@ -44,7 +45,7 @@ class FoundKey(NamedTuple):
     key_id: str
     application_id: str
     scopes: list[str]
-    tier: str
+    tier: Tier
 
 
 class SealedCredential(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from libs.api.messages import MAX_COLLAPSE_KEY, MessageItem
 from libs.envelope import Content, Lane
 from libs.errors import (
     InvalidMessageContent,
@@ -18,7 +19,6 @@ from libs.push import APNS_LIMIT, FCM_LIMIT, forbidden_data_key, payload_size
 from libs.rpc import NewMessage, Recipient
 from services.ingest.decode import MAX_DEPTH, refuse, too_deep, unstorable
 from services.ingest.errors import Reason
-from services.ingest.models import MAX_COLLAPSE_KEY, MessageItem
 from services.ingest.recipients import Reachable
 
 CHANNELS: Mapping[str, str] = {"iOSPush": "apns", "AndroidPush": "fcm"}

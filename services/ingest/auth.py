@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from libs.errors import AuthenticationFailed, PermissionDenied
 V = TypeVar("V")
 
 HEADER = "X-API-Key"
-KNOWN_FOR = 5.0
+KNOWN_FOR = 4.0
 """Seconds until a revoked key stops working here."""
 UNKNOWN_FOR = 1.0
 """Seconds that a refused key is refused without asking."""
@@ -29,11 +30,21 @@ class Caller(msgspec.Struct, frozen=True):
     actor: str
     """`key:<id>`, for the history."""
     scopes: frozenset[str]
+    tier: rpc.Tier = "default"
+    subscription_id: str | None = None
+    """The subscription whose secret came with a `client` key."""
+    identity_required: bool = False
+    identity_public_key: str | None = None
 
-    def require(self, scope: str) -> None:
-        """Raises `PermissionDenied`."""
-        if scope not in self.scopes:
-            raise PermissionDenied(scope=scope)
+    def require(self, scopes: Collection[str]) -> None:
+        """Raises `PermissionDenied` unless the key has one of them."""
+        if self.scopes.isdisjoint(scopes):
+            raise PermissionDenied(scopes=sorted(scopes))
+
+    @property
+    def bearer_only(self) -> bool:
+        """True for `client` keys, which lie in every copy of an app: they prove nothing."""
+        return self.scopes == {"client"}
 
 
 class Memory(Generic[V]):
@@ -98,6 +109,13 @@ class Keys:
         except AuthenticationFailed:
             self._refused.put(digest, True)
             raise AuthenticationFailed(header=HEADER) from None
-        caller = Caller(found.application_id, f"key:{found.key_id}", frozenset(found.scopes))
+        caller = Caller(
+            application_id=found.application_id,
+            actor=f"key:{found.key_id}",
+            scopes=frozenset(found.scopes),
+            tier=found.tier,
+            identity_required=found.identity_required,
+            identity_public_key=found.identity_public_key,
+        )
         self._known.put(digest, caller)
         return caller

@@ -7,11 +7,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import jsonschema_rs
 import msgspec
+from multidict import MultiMapping
 
+from libs.api.messages import BatchBody, BatchOfRaw, MessageItem
 from libs.errors import InvalidRequest, SignalError, ValidationFailed
 from libs.ids import UUID_PATTERN
 from services.ingest.errors import Reason
-from services.ingest.models import BatchBody, BatchOfRaw, MessageItem
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -69,6 +70,41 @@ class Decoder(Generic[T]):
         if any(reason.kind == "required" for reason in fields.values()):
             return InvalidRequest(fields=fields)
         return ValidationFailed(fields=fields)
+
+
+class QueryDecoder(Generic[T]):
+    """Decodes the query of one operation: text into the types of its struct."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
+        self._schema = jsonschema_rs.Draft4Validator(msgspec.json.schema(kind))
+
+    def decode(self, query: MultiMapping[str]) -> T:
+        """Raises `ValidationFailed`; a name that is given twice is as wrong as one that is unknown."""
+        refuse({_legible(name): Reason("repeated") for name in query if len(query.getall(name)) > 1})
+        given = dict(query)
+        refuse(unstorable(given))
+        try:
+            return msgspec.convert(given, self._kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise ValidationFailed(fields=self._named(given, error)) from None
+
+    def _named(self, given: dict[str, str], refusal: Exception) -> dict[str, Reason]:
+        """Every bad field: what is text in a URL is given to the schema as what it would be in JSON."""
+        typed = {name: _json_value(text) for name, text in given.items()}
+        named = _by_field(self._schema.iter_errors(typed))
+        of_msgspec = _named_by_msgspec(refusal)
+        return {name: reason for name, reason in named.items() if name not in of_msgspec} | {
+            name: named.get(name, reason) for name, reason in of_msgspec.items()
+        }
+
+
+def _json_value(text: str) -> Any:
+    try:
+        value = _decode_any(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return text
+    return value if isinstance(value, int) else text
 
 
 class Batch(NamedTuple):

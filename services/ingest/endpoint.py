@@ -5,6 +5,7 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -16,6 +17,7 @@ from libs.errors import (
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
+    PermissionDenied,
     ResourceNotFound,
     ServiceUnavailable,
     SignalError,
@@ -23,6 +25,8 @@ from libs.errors import (
 )
 from libs.ids import new_id
 from services.ingest.auth import HEADER as KEY_HEADER
+from services.ingest.auth import Caller
+from services.ingest.decode import Decoder, QueryDecoder
 from services.ingest.errors import language_of, status_of
 from services.ingest.exchange import Call, Gateway, Route
 from services.ingest.render import failure, success
@@ -76,6 +80,8 @@ class Endpoint:
     def __init__(self, gateway: Gateway, route: Route, settings: GatewayHttp, budget: Budget) -> None:
         self._gateway = gateway
         self._route = route
+        self._read_body = body_reader(route)
+        self._read_query = QueryDecoder(route.query).decode if route.query is not None else None
         self._limit = settings.max_body_bytes if route.size == "batch" else SMALL_BODY
         self._body_timeout = settings.body_timeout
         self._budget = budget
@@ -100,9 +106,9 @@ class Endpoint:
     async def _answer(self, request: web.Request, request_id: str) -> web.Response:
         headers = request.headers
         caller = await self._gateway.keys.identify(headers.get(KEY_HEADER))
-        caller.require(self._route.scope)
-        body = b"" if self._route.method == "GET" else await self._body(request)
-        call = Call(
+        caller.require(self._route.scopes)
+        body = await self._body(request)
+        call: Call[Any] = Call(
             request_id=request_id,
             caller=caller,
             language=language_of(headers.get(hdrs.ACCEPT_LANGUAGE, "")),
@@ -110,15 +116,30 @@ class Endpoint:
             path=request.path,
             parameters=request.match_info,
             headers=headers,
+            input=self._input(request, body, caller),
             body=body,
         )
         answer = await self._route.handler(self._gateway, call)
         return _response(answer.status, success(answer.data), request_id, answer.headers)
 
+    def _input(self, request: web.Request, body: bytes, caller: Caller) -> Any:
+        """The decoded body, else the decoded query. Raises `InvalidRequest`, `ValidationFailed`, `PermissionDenied`."""
+        if self._read_body is None:
+            return self._read_query(request.query) if self._read_query is not None else None
+        found = self._read_body(body)
+        owner = getattr(found, "application_id", None)  # SDKs send it along (SEQ-001)
+        if owner is not None and owner.lower() != caller.application_id:
+            raise PermissionDenied(application_id=owner)
+        return found
+
     async def _body(self, request: web.Request) -> bytes:
-        """Raises `InvalidRequest` without a body, `UnsupportedMediaType`, `BodyTooLarge`."""
+        """Raises `InvalidRequest` without a body that is needed, `UnsupportedMediaType`, `BodyTooLarge`."""
+        if self._read_body is None:
+            return b""
         if not request.can_read_body:
-            raise InvalidRequest(reason="the body is missing")
+            if self._route.body_required:
+                raise InvalidRequest(reason="the body is missing")
+            return b"{}"
         _check_media_type(request)
         if (request.content_length or 0) > self._limit:
             raise BodyTooLarge(limit=self._limit)
@@ -139,6 +160,13 @@ class Endpoint:
             if size > self._limit:
                 raise BodyTooLarge(limit=self._limit)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def body_reader(route: Route) -> Callable[[bytes], Any] | None:
+    """What decodes the route's body; None where it has none."""
+    if route.read is not None:
+        return route.read
+    return Decoder(route.body).decode if route.body is not None else None
 
 
 def _check_media_type(request: web.Request) -> None:

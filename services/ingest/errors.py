@@ -61,6 +61,14 @@ TABLE: dict[str, Entry] = {
         "This Idempotency-Key was used with another request.",
         "이 Idempotency-Key는 다른 요청에 이미 사용되었습니다.",
     ),
+    "template_not_found": Entry(404, "There is no such template.", "템플릿을 찾을 수 없습니다."),
+    "invalid_template_variables": Entry(
+        400, "The template or its variables are not valid.", "유효하지 않은 템플릿 변수입니다."
+    ),
+    "missing_required_variable": Entry(
+        400, "A variable that the template requires is missing.", "필수 템플릿 변수가 누락되었습니다."
+    ),
+    "template_inactive": Entry(400, "The template is disabled.", "비활성화된 템플릿입니다."),
     "internal_server_error": Entry(500, "Something went wrong on our side.", "서버 내부 오류가 발생했습니다."),
 }
 
@@ -90,6 +98,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "number_range": ("holds a number that is out of range", "허용 범위를 벗어난 숫자가 있습니다"),
     "depth": ("must not be nested deeper than {} levels", "중첩은 {}단계 이하여야 합니다"),
     "nul": ("must not contain the character U+0000", "U+0000 문자를 포함할 수 없습니다"),
+    "repeated": ("is given more than once", "한 번만 지정할 수 있습니다"),
     "title_or_body": ("title or body is required", "title 또는 body는 필수 입력 항목입니다"),
     "forbidden_key": ("is a key that the provider reserves", "프로바이더가 예약한 키입니다"),
     "idempotency_key": (

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Settled(NamedTuple, Generic[A]):
     headers: dict[str, str]
 
 
-def guard_of(call: Call) -> Guard | None:
+def guard_of(call: Call[Any]) -> Guard | None:
     """None without the header. Raises `ValidationFailed` for a key that is none."""
     key = call.headers.get(HEADER)
     if key is None:
@@ -45,7 +45,7 @@ def guard_of(call: Call) -> Guard | None:
     return Guard(key, hashlib.sha256(request).digest())
 
 
-async def earlier(gateway: Gateway, call: Call, guard: Guard | None, kind: type[A]) -> Settled[A] | None:
+async def earlier(gateway: Gateway, call: Call[Any], guard: Guard | None, kind: type[A]) -> Settled[A] | None:
     """What was answered before under this key. Raises `IdempotencyKeyReused` if it was to another request.
 
     Asked before the recipients are: the answer stands even if the subscription has been disabled since.
@@ -59,7 +59,7 @@ async def earlier(gateway: Gateway, call: Call, guard: Guard | None, kind: type[
 
 async def accept(
     gateway: Gateway,
-    call: Call,
+    call: Call[Any],
     source: Literal["single", "batch"],
     messages: list[rpc.NewMessage],
     guard: Guard | None,

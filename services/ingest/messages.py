@@ -1,27 +1,36 @@
 """Messages: send one, send many, look one up, ask why it went as it did."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from libs import rpc, telemetry
+from libs.api.messages import (
+    ApiError,
+    BatchBody,
+    BatchSent,
+    Event,
+    EventBrief,
+    ItemResult,
+    Message,
+    MessageBody,
+    MessageItem,
+    MessageSent,
+    Timeline,
+)
 from libs.envelope import Content
 from libs.errors import SignalError
 from services.ingest.acceptance import check_item, new_message
-from services.ingest.decode import Decoder, decode_batch
+from services.ingest.decode import Batch, decode_batch
 from services.ingest.errors import Language, describe
-from services.ingest.exchange import Call, Gateway
+from services.ingest.exchange import Answer, Call, Gateway, Route
 from services.ingest.idempotency import Settled, accept, earlier, guard_of
-from services.ingest.models import MessageBody, MessageItem
 from services.ingest.recipients import Reachable
-from services.ingest.render import Answer, rfc3339, rfc3339_or_none
+from services.ingest.render import rfc3339, rfc3339_or_none
 from services.ingest.why import explain_event, explain_message
 
-VALID = "valid"
-"""Status of what was only checked (`validate_only`)."""
-
-_message = Decoder(MessageBody)
 _decode_content = msgspec.msgpack.Decoder(Content).decode
 
 
@@ -38,7 +47,7 @@ class Results(msgspec.Struct, frozen=True, array_like=True):
     items: list[str | dict[str, Any]]
 
 
-async def send(gateway: Gateway, call: Call) -> Answer:
+async def send(gateway: Gateway, call: Call[MessageBody]) -> Answer:
     try:
         return await _send(gateway, call)
     except SignalError as error:
@@ -50,8 +59,8 @@ def _count_refusal(error: SignalError) -> None:
     telemetry.counter("messages_refused_total", code=error.code).inc()
 
 
-async def _send(gateway: Gateway, call: Call) -> Answer:
-    body = _message.decode(call.body)
+async def _send(gateway: Gateway, call: Call[MessageBody]) -> Answer:
+    body = call.input
     check_item(body)
     guard = None if body.validate_only else guard_of(call)
     before = await earlier(gateway, call, guard, Sent)
@@ -62,23 +71,23 @@ async def _send(gateway: Gateway, call: Call) -> Answer:
     message = new_message(body, reachable, lane)
     sent = Sent(message.message_id, message.subscription_id)
     if body.validate_only:
-        return Answer(200, {"status": VALID, "subscription_id": sent.subscription_id})
+        return Answer(200, MessageSent(status="valid", subscription_id=sent.subscription_id))
     return _sent(await accept(gateway, call, "single", [message], guard, sent))
 
 
 def _sent(settled: Settled[Sent]) -> Answer:
     sent = settled.answer
-    data = {
-        "message_id": sent.message_id,
-        "status": "pending",
-        "created_at": rfc3339(settled.created_at_ms),
-        "subscription_id": sent.subscription_id,
-    }
+    data = MessageSent(
+        status="pending",
+        subscription_id=sent.subscription_id,
+        message_id=sent.message_id,
+        created_at=rfc3339(settled.created_at_ms),
+    )
     return Answer(201, data, settled.headers)
 
 
-async def send_batch(gateway: Gateway, call: Call) -> Answer:
-    batch = decode_batch(call.body)
+async def send_batch(gateway: Gateway, call: Call[Batch]) -> Answer:
+    batch = call.input
     guard = None if batch.validate_only else guard_of(call)
     before = await earlier(gateway, call, guard, Results)
     if before is not None:
@@ -88,7 +97,7 @@ async def send_batch(gateway: Gateway, call: Call) -> Answer:
     messages, results = _sort(batch.items, reachable, call.language)
     if batch.validate_only or not messages:
         # Nothing happened that a repetition could do twice: nothing is kept under the key.
-        return _results(Settled(results, 0, {}), VALID)
+        return _results(Settled(results, 0, {}), "valid")
     return _results(await accept(gateway, call, "batch", messages, guard, results), "pending")
 
 
@@ -112,75 +121,126 @@ def _sort(
     return messages, Results(results)
 
 
-def _results(settled: Settled[Results], status: str) -> Answer:
+def _results(settled: Settled[Results], status: Literal["pending", "valid"]) -> Answer:
     items = settled.answer.items
     rendered = [_result(item, status) for item in items]
     refused = sum(not isinstance(item, str) for item in items)
-    data = {"results": rendered, "accepted": len(items) - refused, "refused": refused}
-    return Answer(200, data, settled.headers)
+    return Answer(200, BatchSent(rendered, len(items) - refused, refused), settled.headers)
 
 
-def _result(item: str | dict[str, Any], status: str) -> dict[str, Any]:
+def _result(item: str | dict[str, Any], status: Literal["pending", "valid"]) -> ItemResult:
     if not isinstance(item, str):
-        return {"error": item}
-    return {"message_id": None if status == VALID else item, "status": status}
+        return ItemResult(error=ApiError(**item))
+    return ItemResult(message_id=None if status == "valid" else item, status=status)
 
 
-async def get(gateway: Gateway, call: Call) -> Answer:
+async def get(gateway: Gateway, call: Call[None]) -> Answer:
     view = await _view(gateway, call)
-    events = [{"event_type": event.kind, "occurred_at": rfc3339(event.occurred_at_ms)} for event in view.events]
-    return Answer(200, {**_content(view), **_fate(view), "events": events})
+    content = Content() if view.content is None else _decode_content(view.content)
+    message = Message(
+        id=view.id,
+        subscription_id=view.subscription_id,
+        title=content.title,
+        body=content.body,
+        data=None if view.content is None else content.data,
+        content_erased=True if view.content is None else UNSET,
+        status=view.status,
+        created_at=rfc3339(view.created_at_ms),
+        sent_at=rfc3339_or_none(view.sent_at_ms),
+        received_at=rfc3339_or_none(view.received_at_ms),
+        converted_at=rfc3339_or_none(view.converted_at_ms),
+        failed_at=rfc3339_or_none(view.failed_at_ms),
+        cancelled_at=rfc3339_or_none(view.cancelled_at_ms),
+        reason=view.reason,
+        channel=view.channel,
+        priority=view.lane,
+        category=view.category,
+        attempt=view.attempt,
+        events=[EventBrief(event.kind, rfc3339(event.occurred_at_ms)) for event in view.events],
+    )
+    return Answer(200, message)
 
 
-def _content(view: rpc.MessageView) -> dict[str, Any]:
-    known = {"id": view.id, "subscription_id": view.subscription_id}
-    if view.content is None:
-        return {**known, "title": None, "body": None, "data": None, "content_erased": True}
-    content = _decode_content(view.content)
-    return {**known, "title": content.title, "body": content.body, "data": content.data}
-
-
-def _fate(view: rpc.MessageView) -> dict[str, Any]:
-    return {
-        "status": view.status,
-        "created_at": rfc3339(view.created_at_ms),
-        "sent_at": rfc3339_or_none(view.sent_at_ms),
-        "received_at": rfc3339_or_none(view.received_at_ms),
-        "converted_at": rfc3339_or_none(view.converted_at_ms),
-        "failed_at": rfc3339_or_none(view.failed_at_ms),
-        "cancelled_at": rfc3339_or_none(view.cancelled_at_ms),
-        "reason": view.reason,
-        "channel": view.channel,
-        "priority": view.lane,
-        "category": view.category,
-        "attempt": view.attempt,
-    }
-
-
-async def events(gateway: Gateway, call: Call) -> Answer:
+async def events(gateway: Gateway, call: Call[None]) -> Answer:
     view = await _view(gateway, call)
-    data: dict[str, Any] = {
-        "id": view.id,
-        "status": view.status,
-        "why": explain_message(view, call.language),
-        "events": [_event(event, view, call.language) for event in view.events],
-    }
-    if view.next_attempt_at_ms is not None:
-        data["next_attempt_at"] = rfc3339(view.next_attempt_at_ms)
-    return Answer(200, data)
+    timeline = Timeline(
+        id=view.id,
+        status=view.status,
+        why=explain_message(view, call.language),
+        events=[_event(event, view, call.language) for event in view.events],
+        next_attempt_at=UNSET if view.next_attempt_at_ms is None else rfc3339(view.next_attempt_at_ms),
+    )
+    return Answer(200, timeline)
 
 
-def _event(event: rpc.EventView, view: rpc.MessageView, language: Language) -> dict[str, Any]:
-    return {
-        "event_type": event.kind,
-        "occurred_at": rfc3339(event.occurred_at_ms),
-        "attempt": event.attempt,
-        "reason": event.reason,
-        "data": event.data,
-        "why": explain_event(event, view, language),
-    }
+def _event(event: rpc.EventView, view: rpc.MessageView, language: Language) -> Event:
+    return Event(
+        event_type=event.kind,
+        occurred_at=rfc3339(event.occurred_at_ms),
+        attempt=event.attempt,
+        reason=event.reason,
+        data=event.data,
+        why=explain_event(event, view, language),
+    )
 
 
-async def _view(gateway: Gateway, call: Call) -> rpc.MessageView:
+async def _view(gateway: Gateway, call: Call[None]) -> rpc.MessageView:
     question = rpc.GetMessage(call.caller.application_id, call.id())
     return await gateway.bus.call("lifecycle", "get", question, rpc.MessageView)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/messages",
+        summary="Send a message",
+        scopes=("send",),
+        handler=send,
+        body=MessageBody,
+        answer=MessageSent,
+        status=201,
+        other_statuses=(200,),
+        errors=(
+            "resource_not_found",
+            "subscription_disabled",
+            "invalid_subscription_type",
+            "invalid_message_content",
+            "message_too_large",
+        ),
+        repeat="own",
+        example={"subscription_id": "0199a1b2-0000-7000-8000-000000000002", "title": "Hello", "body": "It works."},
+    ),
+    Route(
+        method="POST",
+        path="/messages/batch",
+        summary="Send up to 1,000 messages, each accepted or refused on its own",
+        scopes=("send",),
+        handler=send_batch,
+        body=BatchBody,
+        read=decode_batch,
+        answer=BatchSent,
+        size="batch",
+        repeat="own",
+        example={
+            "messages": [{"subscription_id": "0199a1b2-0000-7000-8000-000000000002", "title": "Hello"}],
+        },
+    ),
+    Route(
+        method="GET",
+        path="/messages/{id}",
+        summary="Look a message up",
+        scopes=("read",),
+        handler=get,
+        answer=Message,
+        errors=("resource_not_found",),
+    ),
+    Route(
+        method="GET",
+        path="/messages/{id}/events",
+        summary="Why a message went as it did",
+        scopes=("read",),
+        handler=events,
+        answer=Timeline,
+        errors=("resource_not_found",),
+    ),
+)

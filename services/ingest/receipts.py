@@ -5,41 +5,26 @@ from typing import Any, Literal
 import msgspec
 
 from libs import rpc
-from services.ingest.decode import MAX_DEPTH, Decoder, refuse, too_deep, unstorable
+from libs.api.messages import ConversionReported, ConvertBody, StatusBody, StatusReported
+from services.ingest.decode import MAX_DEPTH, refuse, too_deep, unstorable
 from services.ingest.errors import Reason
-from services.ingest.exchange import Call, Gateway
-from services.ingest.models import ConvertBody, StatusBody
-from services.ingest.render import Answer, rfc3339_or_none
+from services.ingest.exchange import Answer, Call, Gateway, Route
+from services.ingest.render import rfc3339_or_none
 
 MAX_DATA = 4096
 """Bytes of JSON that an app may attach to a conversion."""
 
-_status = Decoder(StatusBody)
-_convert = Decoder(ConvertBody)
+
+async def status(gateway: Gateway, call: Call[StatusBody]) -> Answer:
+    reply = await _report(gateway, call, call.input.status)
+    return Answer(200, StatusReported(call.id(), reply.status, rfc3339_or_none(reply.received_at_ms)))
 
 
-async def status(gateway: Gateway, call: Call) -> Answer:
-    body = _status.decode(call.body)
-    reply = await _report(gateway, call, body.status)
-    data = {
-        "id": call.id(),
-        "status": reply.status,
-        "received_at": rfc3339_or_none(reply.received_at_ms),
-    }
-    return Answer(200, data)
-
-
-async def convert(gateway: Gateway, call: Call) -> Answer:
-    body = _convert.decode(call.body)
-    data = body.data or {}
+async def convert(gateway: Gateway, call: Call[ConvertBody]) -> Answer:
+    data = call.input.data or {}
     _check(data)
-    reply = await _report(gateway, call, "converted", body.action, data)
-    answer = {
-        "id": call.id(),
-        "status": reply.status,
-        "converted_at": rfc3339_or_none(reply.converted_at_ms),
-    }
-    return Answer(200, answer)
+    reply = await _report(gateway, call, "converted", call.input.action, data)
+    return Answer(200, ConversionReported(call.id(), reply.status, rfc3339_or_none(reply.converted_at_ms)))
 
 
 def _check(data: dict[str, Any]) -> None:
@@ -53,7 +38,7 @@ def _check(data: dict[str, Any]) -> None:
 
 async def _report(
     gateway: Gateway,
-    call: Call,
+    call: Call[Any],
     kind: Literal["received", "converted"],
     action: str = "",
     data: dict[str, Any] | None = None,
@@ -61,3 +46,29 @@ async def _report(
     caller = call.caller
     receipt = rpc.Receipt(caller.application_id, call.id(), kind, caller.actor, action, data or {})
     return await gateway.bus.call("lifecycle", "receipt", receipt, rpc.ReceiptReply)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/messages/{id}/status",
+        summary="Report that a message was received or acted on",
+        scopes=("send", "client"),
+        handler=status,
+        body=StatusBody,
+        answer=StatusReported,
+        errors=("resource_not_found",),
+        example={"status": "received"},
+    ),
+    Route(
+        method="POST",
+        path="/messages/{id}/convert",
+        summary="Report that somebody acted on a message",
+        scopes=("send", "client"),
+        handler=convert,
+        body=ConvertBody,
+        answer=ConversionReported,
+        errors=("resource_not_found",),
+        example={"action": "clicked_button", "data": {"button_id": "confirm"}},
+    ),
+)

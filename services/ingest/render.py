@@ -1,9 +1,7 @@
 """Answers as REF-001 §1.4 wants them: the envelope, and times in RFC 3339, UTC, milliseconds."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -12,14 +10,6 @@ from services.ingest.errors import Language, describe
 
 _encode = msgspec.json.Encoder().encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Answer(NamedTuple):
-    """What a handler gives back; `data` goes into the envelope."""
-
-    status: int
-    data: Any
-    headers: Mapping[str, str] = MappingProxyType({})
 
 
 def success(data: Any) -> bytes:

@@ -13,15 +13,11 @@ from services.ingest.settings import GatewayHttp
 PREFIX = "/api/v1"
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/subscriptions", "manage", subscriptions.create),
-    Route("GET", "/subscriptions/{id}", "read", subscriptions.get),
-    Route("POST", "/messages", "send", messages.send),
-    Route("POST", "/messages/batch", "send", messages.send_batch, size="batch"),
-    Route("GET", "/messages/{id}", "read", messages.get),
-    Route("GET", "/messages/{id}/events", "read", messages.events),
-    Route("POST", "/messages/{id}/status", "send", receipts.status),
-    Route("POST", "/messages/{id}/convert", "send", receipts.convert),
+    *subscriptions.ROUTES,
+    *messages.ROUTES,
+    *receipts.ROUTES,
 )
+"""Each resource's routes stand at the end of its own file."""
 
 
 def application(gateway: Gateway, settings: GatewayHttp, runtime: Runtime) -> web.Application:
@@ -29,7 +25,11 @@ def application(gateway: Gateway, settings: GatewayHttp, runtime: Runtime) -> we
     app = web.Application(client_max_size=0)
     for health in health_routes(runtime):
         app.router.add_get(health.path, with_request_id(health.handler))
-    budgets = {"single": Budget(settings.max_in_flight), "batch": Budget(settings.max_batches)}
+    budgets = {
+        "single": Budget(settings.max_in_flight),
+        "batch": Budget(settings.max_batches),
+        "stream": Budget(settings.max_streams),
+    }
     methods: dict[str, list[str]] = defaultdict(list)
     for route in ROUTES:
         methods[route.path].append(route.method)

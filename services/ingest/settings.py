@@ -12,6 +12,8 @@ class GatewayHttp(Http, frozen=True):
     """Requests for one thing that are answered at the same time; beyond that 503."""
     max_batches: int = 32
     """Batch requests likewise: they have a budget of their own, so that they crowd out nobody."""
+    max_streams: int = 4
+    """Imports and exports under way at the same time."""
     body_timeout: float = 30.0
     """Seconds that a client has to send a body."""
     reuse_port: bool = False

@@ -1,17 +1,15 @@
 """Subscriptions: register a device, look it up."""
 
 import re
-from typing import Any
 
 import msgspec
 
 from libs import rpc
-from libs.errors import InvalidSubscriptionType, InvalidToken, PermissionDenied
+from libs.api.subscriptions import DeviceInfo, Subscription, SubscriptionBody, SubscriptionCreated
+from libs.errors import InvalidSubscriptionType, InvalidToken
 from services.ingest.acceptance import CHANNELS
-from services.ingest.decode import Decoder
-from services.ingest.exchange import Call, Gateway
-from services.ingest.models import DeviceInfo, SubscriptionBody
-from services.ingest.render import Answer, rfc3339, rfc3339_or_none
+from services.ingest.exchange import Answer, Call, Gateway, Route
+from services.ingest.render import rfc3339, rfc3339_or_none
 
 TOKENS = {
     "apns": re.compile(r"(?:[0-9a-fA-F]{2}){32,100}"),
@@ -19,12 +17,10 @@ TOKENS = {
 }
 """APNs: hexadecimal bytes whose number Apple may change. FCM: opaque printable text."""
 
-_subscription = Decoder(SubscriptionBody)
 
-
-async def create(gateway: Gateway, call: Call) -> Answer:
-    body = _subscription.decode(call.body)
-    _check(body, call.caller.application_id)
+async def create(gateway: Gateway, call: Call[SubscriptionBody]) -> Answer:
+    body = call.input
+    _check(body)
     request = rpc.CreateSubscription(
         application_id=call.caller.application_id,
         type=body.type,
@@ -35,27 +31,19 @@ async def create(gateway: Gateway, call: Call) -> Answer:
         device_info=_device(body.device_info),
         ad_consent=body.ad_consent,
     )
-    view = await gateway.bus.call("subscription", "create", request, rpc.SubscriptionView)
-    data = {
-        "subscription_id": view.id,
-        "type": view.type,
-        "subscription_status": view.subscription_status,
-        "created_at": rfc3339(view.created_at_ms),
-        "token_hint": view.token_hint,
-    }
-    return Answer(201, data)
+    view = (await gateway.bus.call("subscription", "create", request, rpc.Registered)).view
+    created = rfc3339(view.created_at_ms)
+    return Answer(201, SubscriptionCreated(view.id, view.type, view.subscription_status, created, view.token_hint))
 
 
-async def get(gateway: Gateway, call: Call) -> Answer:
+async def get(gateway: Gateway, call: Call[None]) -> Answer:
     question = rpc.GetSubscription(call.caller.application_id, call.id())
     view = await gateway.bus.call("subscription", "get", question, rpc.SubscriptionView)
     return Answer(200, _rendered(view))
 
 
-def _check(body: SubscriptionBody, application_id: str) -> None:
-    """Raises `PermissionDenied`, `InvalidSubscriptionType`, `InvalidToken`."""
-    if body.application_id is not None and body.application_id.lower() != application_id:
-        raise PermissionDenied(application_id=body.application_id)
+def _check(body: SubscriptionBody) -> None:
+    """Raises `InvalidSubscriptionType`, `InvalidToken`."""
     channel = CHANNELS.get(body.type)
     if channel is None:
         raise InvalidSubscriptionType(type=body.type[:64], supported=list(CHANNELS))
@@ -72,20 +60,46 @@ def _device(device: DeviceInfo | None) -> rpc.DeviceInfo:
     return told if country is None else msgspec.structs.replace(told, country_code=country.upper())
 
 
-def _rendered(view: rpc.SubscriptionView) -> dict[str, Any]:
-    return {
-        "id": view.id,
-        "type": view.type,
-        "user_id": view.user_id,
-        "external_id": view.external_id,
-        "subscription_status": view.subscription_status,
-        "token_hint": view.token_hint,
-        "device_info": view.device_info,
-        "tags": view.tags,
-        "ad_consent": view.ad_consent,
-        "created_at": rfc3339(view.created_at_ms),
-        "updated_at": rfc3339(view.updated_at_ms),
-        "subscribed_at": rfc3339_or_none(view.subscribed_at_ms),
-        "unsubscribed_at": rfc3339_or_none(view.unsubscribed_at_ms),
-        "last_active_at": rfc3339_or_none(view.last_active_at_ms),
-    }
+def _rendered(view: rpc.SubscriptionView) -> Subscription:
+    return Subscription(
+        id=view.id,
+        type=view.type,
+        user_id=view.user_id,
+        external_id=view.external_id,
+        subscription_status=view.subscription_status,
+        token_hint=view.token_hint,
+        device_info=msgspec.to_builtins(view.device_info),
+        tags=view.tags,
+        ad_consent=view.ad_consent,
+        created_at=rfc3339(view.created_at_ms),
+        updated_at=rfc3339(view.updated_at_ms),
+        subscribed_at=rfc3339_or_none(view.subscribed_at_ms),
+        unsubscribed_at=rfc3339_or_none(view.unsubscribed_at_ms),
+        last_active_at=rfc3339_or_none(view.last_active_at_ms),
+    )
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/subscriptions",
+        summary="Register a device or an address",
+        scopes=("manage",),
+        handler=create,
+        body=SubscriptionBody,
+        answer=SubscriptionCreated,
+        status=201,
+        errors=("invalid_subscription_type", "invalid_token", "duplicate_subscription"),
+        audit="subscription.create",
+        example={"type": "iOSPush", "token": "a5" * 32, "device_info": {"country_code": "KR"}},
+    ),
+    Route(
+        method="GET",
+        path="/subscriptions/{id}",
+        summary="Look a subscription up",
+        scopes=("read",),
+        handler=get,
+        answer=Subscription,
+        errors=("resource_not_found",),
+    ),
+)

@@ -10,7 +10,7 @@ from libs import telemetry
 from libs.coalesce import Coalescer
 from libs.envelope import LANES, Lane, Outcome
 from libs.errors import ServiceUnavailable
-from libs.message import FINAL
+from libs.message import FINAL, Status
 from libs.pg import Connection, Pool, Row
 from libs.retry import next_delay
 
@@ -29,7 +29,7 @@ class Facts(msgspec.Struct, frozen=True):
 class Recorded(msgspec.Struct, frozen=True):
     """The projection after recording; absent for an id that the application's log does not know."""
 
-    status: str
+    status: Status
     attempt: int
     received_at_ms: int | None
     converted_at_ms: int | None

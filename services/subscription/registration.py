@@ -9,7 +9,7 @@ from libs import errors
 from libs.coalesce import Coalescer
 from libs.ids import is_id, new_id
 from libs.pg import Connection, Pool
-from libs.rpc import CreateSubscription, SubscriptionView
+from libs.rpc import CreateSubscription, Registered, SubscriptionView
 from libs.seal import KeyRing, associated
 from services.subscription import queries
 from services.subscription.queries import NewSubscription, NewUser, User, UserName
@@ -42,13 +42,13 @@ class Registrar:
             self._register, max_items=BATCH, concurrency=TRANSACTIONS
         )
 
-    async def create(self, request: CreateSubscription) -> SubscriptionView:
+    async def create(self, request: CreateSubscription) -> Registered:
         """Raises `DuplicateSubscription`, `InvalidSubscriptionType`, `InvalidToken`, `ValidationFailed`."""
         _check(request)
         value = request.token.lower() if request.type == "iOSPush" else request.token  # APNs tokens are hexadecimal
         token_hash = self._ring.blind_index(request.application_id, f"{request.type}\0{value}")
         user = None if request.user_id is None else UserName(request.application_id, request.user_id)
-        return await self._coalescer.submit(_Wanted(request, token_hash, user))
+        return Registered(await self._coalescer.submit(_Wanted(request, token_hash, user)), created=True)
 
     async def _register(self, batch: list[_Wanted]) -> list[SubscriptionView | Exception]:
         """A batch that Postgres refuses is halved until what is wrong stands alone (R15)."""

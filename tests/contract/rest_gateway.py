@@ -103,7 +103,7 @@ class Platform:
         found = [self.recipients[each] for each in asked if each in self.recipients]
         return rpc.Resolved(found, {each.key_id: b"wrapped" for each in found})
 
-    async def _create(self, request: rpc.CreateSubscription) -> rpc.SubscriptionView:
+    async def _create(self, request: rpc.CreateSubscription) -> rpc.Registered:
         for before in self.created:
             if (before.application_id, before.type, before.token) == (
                 request.application_id,
@@ -112,7 +112,7 @@ class Platform:
             ):
                 raise errors.DuplicateSubscription(subscription_id="the-first")
         self.created.append(request)
-        return self._view_of(request)
+        return rpc.Registered(self._view_of(request), created=True)
 
     async def _get_subscription(self, request: rpc.GetSubscription) -> rpc.SubscriptionView:
         assert ids.is_id(request.subscription_id)

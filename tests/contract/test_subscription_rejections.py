@@ -78,7 +78,7 @@ async def running_world(database: Database, ring_file: Path, nats: config.Nats) 
     async with running("subscription", start, settings), single_connection(database.admin_dsn) as admin:
         bus = await Bus.connect(nats, "test")
         wish = rpc.CreateSubscription(SHOP, "iOSPush", "ab" * 32, "key:1")
-        yield World(bus, admin, await bus.call("subscription", "create", wish, rpc.SubscriptionView))
+        yield World(bus, admin, (await bus.call("subscription", "create", wish, rpc.Registered)).view)
         await bus.close()
 
 

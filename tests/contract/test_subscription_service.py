@@ -55,7 +55,7 @@ def wish(token: str = TOKEN, application_id: str = SHOP, kind: str = "iOSPush", 
 
 
 async def create(bus: Bus, request: rpc.CreateSubscription) -> rpc.SubscriptionView:
-    return await bus.call("subscription", "create", request, rpc.SubscriptionView)
+    return (await bus.call("subscription", "create", request, rpc.Registered)).view
 
 
 async def attempt(bus: Bus, request: rpc.CreateSubscription) -> rpc.SubscriptionView | SignalError:

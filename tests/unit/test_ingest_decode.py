@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from libs.api.messages import BatchBody, ConvertBody, MessageBody, MessageItem, StatusBody
+from libs.api.subscriptions import SubscriptionBody
 from libs.errors import InvalidRequest, SignalError, ValidationFailed
 from services.ingest.decode import MAX_DEPTH, MAX_NAMED, Decoder, decode_batch, too_deep, unstorable
 from services.ingest.errors import REASONS
-from services.ingest.models import BatchBody, ConvertBody, MessageBody, MessageItem, StatusBody, SubscriptionBody
 
 KINDS: list[type[msgspec.Struct]] = [SubscriptionBody, MessageBody, MessageItem, BatchBody, StatusBody, ConvertBody]
 DECODERS: dict[type[msgspec.Struct], Decoder[Any]] = {kind: Decoder(kind) for kind in KINDS}
