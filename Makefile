@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint types generate verify bench faults faults-short compose-env lock clean
+.PHONY: help install run demo test lint types generate verify bench population faults faults-short compose-env lock clean
 
 # The first Python that is new enough. `make PYTHON=/path/to/python3 …` names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -63,6 +63,9 @@ verify: install ## Prove that the generated files are current
 
 bench: install ## Measure throughput, latency and their ratios to the floors (ARGS="--help")
 	$(BIN)/python -m tests.bench $(ARGS)
+
+population: install ## Load 10,000,000 subscriptions and measure requests among them (ARGS="--rows 1000000")
+	$(BIN)/python -m tests.bench.population $(ARGS)
 
 faults: install ## Kill and break every part under 20,000 messages each, and check that nothing is lost
 	$(BIN)/pytest tests/faults -m faults --messages 20000 $(ARGS)

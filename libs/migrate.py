@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS public.schema_migrations (
 """
 APPLIED = "SELECT name, sha256 FROM public.schema_migrations"
 RECORD = "INSERT INTO public.schema_migrations (name, sha256) VALUES ($1, $2)"
-SERVICES = ("application", "subscription", "lifecycle")
+SERVICES = ("application", "subscription", "templating", "lifecycle")
 
 
 class MigrationChanged(Exception):

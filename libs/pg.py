@@ -144,6 +144,9 @@ def unavailable() -> Any:
     except UNAVAILABLE as error:
         telemetry.logger("pg").debug("postgres_unavailable", error_type=type(error).__name__)
         raise ServiceUnavailable(service="postgres", retry_after=1) from error
+    except asyncpg.PostgresError as error:
+        error.detail = None  # it quotes the row, and what is raised may be logged
+        raise
 
 
 @contextlib.asynccontextmanager

@@ -6,9 +6,11 @@ ASCII) ‖ nonce (12) ‖ AES-256-GCM output. Associated data binds a ciphertext
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import os
+import re
 import uuid
 from collections import OrderedDict
 from pathlib import Path
@@ -17,8 +19,11 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from libs.errors import ServiceUnavailable
+
 KEY_ID_BYTES = 16
 _RING_ID_BYTES = 8
+_RING_ID = re.compile(rf"[!-~]{{1,{_RING_ID_BYTES}}}")
 _NONCE_BYTES = 12
 
 
@@ -26,10 +31,21 @@ class SealError(Exception):
     """A ciphertext or key cannot be opened: wrong key, wrong row, or damaged."""
 
 
-class _RingFile(msgspec.Struct, forbid_unknown_fields=True):
+class RingKeyUnknown(ServiceUnavailable):
+    """A data key is wrapped under a ring key that is not in this process' ring: not yet, or no more.
+
+    That says nothing of the data, so nobody may judge by it: who asked tries again, and the log says what is missing.
+    """
+
+
+class RingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ring as it lies in its file. Keys are 32 bytes in base64, by name: 1 to 8 printable ASCII characters."""
+
     active: str
+    """Under which data keys are wrapped from now on; all others only unwrap."""
     keys: dict[str, str]
     index: str
+    """Of the blind index and the hashes of API keys. Never changed: they could not be computed anew."""
 
 
 def associated(tenant: str, column: str, row: str) -> bytes:
@@ -44,20 +60,51 @@ class KeyRing:
         if active not in keys:
             raise SealError("the active ring key is not in the ring")
         self._active = active
+        self._secrets = keys
         self._keys = {name: AESGCM(key) for name, key in keys.items()}
         self._index = index
         self._cache: OrderedDict[bytes, DataKey] = OrderedDict()
         self._cache_size = cache
+        self._path: Path | None = None
+        self._content = b""
 
     @classmethod
     def load(cls, path: str | Path) -> "KeyRing":
         """Raises `SealError` without showing any of the file."""
-        try:
-            parsed = msgspec.json.decode(Path(path).read_bytes(), type=_RingFile)
-            keys = {name: base64.b64decode(key, validate=True) for name, key in parsed.keys.items()}
-            return cls(parsed.active, keys, base64.b64decode(parsed.index, validate=True))
-        except (OSError, msgspec.MsgspecError, binascii.Error, ValueError) as error:
-            raise SealError(f"key ring {path} cannot be used: {type(error).__name__}") from None
+        content = _contents(Path(path))
+        ring = cls(*_parsed(Path(path), content))
+        ring._path, ring._content = Path(path), content
+        return ring
+
+    @property
+    def active(self) -> str:
+        return self._active
+
+    @property
+    def names(self) -> list[str]:
+        """Of every ring key there is."""
+        return sorted(self._keys)
+
+    def refresh(self) -> bool:
+        """Read the file again; True when the ring is another now.
+
+        Raises `SealError`, and stays what it was, where the file is unreadable, half written, or another ring's: an
+        index or a key of a known name never changes.
+        """
+        if self._path is None:
+            return False
+        content = _contents(self._path)
+        if content == self._content:
+            return False
+        active, keys, index = _parsed(self._path, content)
+        if index != self._index or any(self._secrets.get(name, key) != key for name, key in keys.items()):
+            raise SealError(f"key ring {self._path} cannot be used: it is another ring")
+        gone = set(self._keys) - set(keys)
+        self._active, self._secrets, self._content = active, keys, content
+        self._keys = {name: AESGCM(key) for name, key in keys.items()}
+        for wrapped in [wrapped for wrapped in self._cache if ring_key_of(wrapped) in gone]:
+            del self._cache[wrapped]
+        return True
 
     def new_key(self, key_id: bytes | None = None) -> tuple["DataKey", bytes]:
         """A fresh data key and its wrapped form, to be stored. `key_id` has 16 bytes; without one it is random."""
@@ -70,23 +117,37 @@ class KeyRing:
         return name + nonce + self._keys[self._active].encrypt(nonce, secret, key_id)
 
     def unwrap(self, key_id: bytes, wrapped: bytes) -> "DataKey":
-        """Raises `SealError` where the ring key is gone or the bytes were changed."""
+        """Raises `RingKeyUnknown`, or `SealError` where the bytes were changed."""
         cached = self._cache.get(wrapped)
         if cached is not None and cached.key_id == key_id:
             self._cache.move_to_end(wrapped)
             return cached
-        ring_key = self._keys.get(wrapped[:_RING_ID_BYTES].rstrip(b"\0").decode("ascii", "replace"))
-        if ring_key is None:
-            raise SealError("the ring key of a data key is not in the ring")
-        nonce, sealed = _split(wrapped, _RING_ID_BYTES)
-        try:
-            key = DataKey(key_id, ring_key.decrypt(nonce, sealed, key_id))
-        except (InvalidTag, ValueError):
-            raise SealError("a data key cannot be unwrapped") from None
+        key = DataKey(key_id, self._secret(key_id, wrapped))
         self._cache[wrapped] = key
         if len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return key
+
+    def rewrap(self, key_id: bytes, wrapped: bytes) -> bytes:
+        """The same data key under the active ring key. Raises like `unwrap`."""
+        return self.wrap(key_id, self._secret(key_id, wrapped))
+
+    def _secret(self, key_id: bytes, wrapped: bytes) -> bytes:
+        ring_key = self._ring_key(ring_key_of(wrapped))
+        nonce, sealed = _split(wrapped, _RING_ID_BYTES)
+        try:
+            return ring_key.decrypt(nonce, sealed, key_id)
+        except (InvalidTag, ValueError):
+            raise SealError("a data key cannot be unwrapped") from None
+
+    def _ring_key(self, name: str) -> AESGCM:
+        """One that is new to us may be in the file already: it is looked into at once."""
+        if name not in self._keys:
+            with contextlib.suppress(SealError):
+                self.refresh()
+        if name not in self._keys:
+            raise RingKeyUnknown(service="key ring", retry_after=1)
+        return self._keys[name]
 
     def blind_index(self, tenant: str, value: str) -> bytes:
         """Keyed hash by which an equal value of the same tenant is found without being readable."""
@@ -144,11 +205,41 @@ def key_id_of(sealed: bytes) -> bytes:
     return sealed[:KEY_ID_BYTES]
 
 
+def ring_key_of(wrapped: bytes) -> str:
+    """The name of the ring key that a wrapped data key is under."""
+    return wrapped[:_RING_ID_BYTES].rstrip(b"\0").decode("ascii", "replace")
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SealError(f"key ring {path} cannot be used: {type(error).__name__}") from None
+
+
+def _parsed(path: Path, content: bytes) -> tuple[str, dict[str, bytes], bytes]:
+    """Active key, keys and index."""
+    try:
+        file = msgspec.json.decode(content, type=RingFile)
+        keys = {name: base64.b64decode(key, validate=True) for name, key in file.keys.items()}
+        index = base64.b64decode(file.index, validate=True)
+        usable = file.active in keys and all(_RING_ID.fullmatch(name) and AESGCM(key) for name, key in keys.items())
+    except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
+        raise SealError(f"key ring {path} cannot be used: {type(error).__name__}") from None
+    if not usable:
+        raise SealError(f"key ring {path} cannot be used: its active key is missing, or a name is not allowed")
+    return file.active, keys, index
+
+
 def _split(blob: bytes, offset: int) -> tuple[bytes, bytes]:
     return blob[offset : offset + _NONCE_BYTES], blob[offset + _NONCE_BYTES :]
 
 
 def new_ring() -> bytes:
     """The JSON of a fresh key ring."""
-    secret, index = (base64.b64encode(os.urandom(32)).decode() for _ in range(2))
-    return msgspec.json.encode(_RingFile(active="k1", keys={"k1": secret}, index=index))
+    return msgspec.json.encode(RingFile(active="k1", keys={"k1": new_secret()}, index=new_secret()))
+
+
+def new_secret() -> str:
+    """32 random bytes, in base64."""
+    return base64.b64encode(os.urandom(32)).decode()

@@ -15,7 +15,7 @@ class Stream(msgspec.Struct, frozen=True):
     subjects: tuple[str, ...]
     retention: Retention
     max_age: float | None
-    """Seconds; None: until acknowledged."""
+    """Seconds; None: until acknowledged, or for ever where nobody acknowledges."""
     purpose: str
 
 
@@ -39,6 +39,10 @@ def dead(stream: str) -> str:
     return f"signal.dead.{stream}"
 
 
+def erasures(application_id: str) -> str:
+    return f"signal.erasures.{application_id}"
+
+
 def rpc(service: str, verb: str) -> str:
     return f"signal.rpc.{service}.{verb}"
 
@@ -55,10 +59,14 @@ def _lane_streams(lane: Lane) -> tuple[Stream, ...]:
     )
 
 
+RING = "signal.ring"
+"""Asked of every process that holds the key ring, in no stream: which keys it has (`libs.ring`)."""
 EVENTS = "EVENTS"
 DEAD = "DEAD"
+ERASURES = "ERASURES"
 STREAMS: tuple[Stream, ...] = (
     *(stream for lane in LANES for stream in _lane_streams(lane)),
     Stream(EVENTS, ("signal.events.*", "signal.subscriptions.*"), "limits", 7 * DAY, "committed events"),
     Stream(DEAD, ("signal.dead.*",), "limits", 30 * DAY, "what could not be processed, and why"),
+    Stream(ERASURES, ("signal.erasures.*",), "limits", None, "whom a restored backup must forget again"),
 )

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 
 import msgspec
 import nats.errors
@@ -26,6 +27,7 @@ MAX_DELIVERIES = 5
 """A batch that defeats its handler this often is put aside in DEAD."""
 AGAIN_AFTER = 1.0
 """Seconds until a batch that defeated its handler is delivered again."""
+_FETCH = 200
 _REBIND_AFTER = 10
 """Empty fetches: a recreated stream has lost its consumers, and nobody tells."""
 
@@ -149,3 +151,46 @@ class Subscriber:
         await self._bus.publish(
             dead(EVENTS), msgspec.json.encode(note), msg_id=f"dead:{EVENTS}:{self._durable}:{sequence}"
         )
+
+
+async def stored(bus: Bus, stream: str, subject: str, since: datetime | None = None) -> AsyncIterator[Msg]:
+    """What the stream holds now on `subject`, oldest first, stored at `since` or later; without becoming a reader.
+
+    Raises `ResourceNotFound` where there is no such stream, `ServiceUnavailable` rather than stop before the end.
+    """
+    await bus.stream_state(stream)
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.ALL if since is None else DeliverPolicy.BY_START_TIME,
+        opt_start_time=since,
+        ack_policy=AckPolicy.NONE,
+    )
+    try:
+        subscription = await bus.js.pull_subscribe(subject, stream=stream, config=config)
+        left = (await subscription.consumer_info()).num_pending or 0
+        while left > 0:
+            messages = await subscription.fetch(_FETCH, timeout=FETCH_SECONDS)
+            for message in messages:
+                yield message
+            left = messages[-1].metadata.num_pending
+        await subscription.unsubscribe()
+    except _NATS_ERRORS as error:
+        raise ServiceUnavailable(service="nats", retry_after=1) from error
+
+
+async def last_stored(bus: Bus, stream: str) -> bytes | None:
+    """The newest message of a stream. Raises `ResourceNotFound` where there is no such stream."""
+    state = (await bus.stream_state(stream)).state
+    return None if state.messages == 0 else (await bus.js.get_msg(stream, state.last_seq)).data
+
+
+async def first_unread(bus: Bus) -> EventBatch | None:
+    """The oldest batch on EVENTS that one of its durable readers has not acknowledged; None: they have read all."""
+    state = (await bus.stream_state(EVENTS)).state
+    readers = [reader for reader in await bus.js.consumers_info(EVENTS) if reader.config.durable_name]
+    floors = [reader.ack_floor.stream_seq for reader in readers if reader.ack_floor is not None]
+    behind = min(floors, default=state.last_seq)
+    try:
+        found = await bus.js.get_msg(EVENTS, behind + 1, subject=events_of("*"), next=True)
+    except nats.js.errors.NotFoundError:
+        return None
+    return decode_batch(found.data or b"")

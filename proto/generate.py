@@ -12,13 +12,15 @@ from typing import Any
 
 import msgspec
 
-from libs.contract import asyncapi, schemas
-from libs.contract.pages import settings_page, subjects_page
+from libs.contract import asyncapi, schemas, sdk
+from libs.contract.pages import scopes_page, settings_page, subjects_page
 from libs.contract.samples import SAMPLES
 from libs.contract.verbs import verbs
+from services.ingest import docs
+from services.ingest.routes import PREFIX, ROUTES
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVICES = ("ingest", "application", "subscription", "lifecycle", "dispatcher", "senders", "sandbox")
+SERVICES = ("ingest", "application", "subscription", "templating", "lifecycle", "dispatcher", "senders", "sandbox")
 
 
 def documents() -> dict[Path, bytes]:
@@ -27,6 +29,9 @@ def documents() -> dict[Path, bytes]:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     found: dict[Path, bytes] = {
         Path("proto/asyncapi.json"): _json(asyncapi.document(version)),
+        Path("libs/client/operations.py"): sdk.module(ROUTES).encode(),
+        Path("proto/openapi.json"): _json(docs.document(ROUTES, PREFIX, version)),
+        Path("proto/scopes.md"): scopes_page(ROUTES).encode(),
         Path("proto/subjects.md"): subjects_page(all_verbs).encode(),
         Path("docs/settings.md"): settings_page(_settings()).encode(),
     }

@@ -10,7 +10,7 @@ import sys
 from libs import seal
 from services.sandbox import credentials
 
-ROLES = ("application", "subscription", "lifecycle")
+ROLES = ("application", "subscription", "templating", "lifecycle")
 PROVIDERS_URL = "https://sandbox:8443"
 
 

@@ -2,6 +2,8 @@
 ALTER TABLE application.api_keys
     ADD COLUMN hint text NOT NULL DEFAULT '' CHECK (length(hint) <= 8),
     ADD COLUMN expires_at timestamptz,
+    -- The life that the key was made with; a rotation gives its successor as much.
+    ADD COLUMN lifetime interval,
     -- Exact to a minute, so that reading with a key is not a write each time.
     ADD COLUMN last_used_at timestamptz,
     ADD COLUMN rotated_from uuid;
@@ -16,13 +18,15 @@ CREATE UNLOGGED TABLE application.rate_windows (
     application_id uuid NOT NULL,
     starts_at      timestamptz NOT NULL,
     granted        integer NOT NULL CHECK (granted >= 0),
+    -- The limit that was asked for last.
+    ceiling        integer NOT NULL CHECK (ceiling >= 0),
     PRIMARY KEY (application_id, starts_at)
 );
 
 CREATE TABLE application.stops (
     application_id uuid NOT NULL REFERENCES application.applications (id),
     -- A sender channel, or `*` for all of them.
-    channel        text NOT NULL,
+    channel        text NOT NULL CHECK (channel ~ '^([a-z][a-z_]{0,31}|[*])$'),
     actor          text NOT NULL,
     reason         text NOT NULL DEFAULT '' CHECK (length(reason) <= 500),
     since          timestamptz NOT NULL DEFAULT now(),
@@ -41,10 +45,16 @@ CREATE TABLE application.audit_log (
     occurred_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (application_id, position)
 );
+-- One for each filter of the list, however rare what it lets through.
+CREATE INDEX audit_log_actor ON application.audit_log (application_id, actor, position);
+CREATE INDEX audit_log_action ON application.audit_log (application_id, action, position);
+CREATE INDEX audit_log_resource ON application.audit_log (application_id, resource, position);
+CREATE INDEX audit_log_time ON application.audit_log (application_id, occurred_at);
 
 GRANT UPDATE (name, tier, settings, identity_public_key, identity_required)
     ON application.applications TO automata_application;
 GRANT UPDATE (expires_at, last_used_at) ON application.api_keys TO automata_application;
 GRANT DELETE ON application.credentials TO automata_application;
-GRANT SELECT, INSERT, UPDATE, DELETE ON application.rate_windows, application.stops TO automata_application;
+GRANT SELECT, INSERT, UPDATE, DELETE ON application.rate_windows TO automata_application;
+GRANT SELECT, INSERT, DELETE ON application.stops TO automata_application;
 GRANT SELECT, INSERT ON application.audit_log TO automata_application;

@@ -24,7 +24,11 @@ CREATE INDEX subscriptions_list_status
     ON subscription.subscriptions (application_id, status, id) WHERE archived_at IS NULL AND status <> 1;
 
 -- Keys adopted from a subscription's time before its user was known go when the user goes.
-ALTER TABLE subscription.data_keys ADD COLUMN user_id uuid;
+ALTER TABLE subscription.data_keys
+    ADD COLUMN user_id uuid,
+    -- Whose own key it is, or was before a user adopted it, where that was not the subscription's first.
+    ADD COLUMN subscription_id uuid;
+UPDATE subscription.data_keys SET user_id = users.id FROM subscription.users WHERE users.key_id = data_keys.id;
 CREATE INDEX data_keys_user ON subscription.data_keys (user_id) WHERE user_id IS NOT NULL;
 
 ALTER TABLE subscription.users
@@ -39,6 +43,9 @@ ALTER TABLE subscription.subscription_events
     ADD CONSTRAINT subscription_events_kind_check CHECK (kind IN (
         'created', 'subscribed', 'unsubscribed', 'disabled', 'error', 'status_changed', 'token_updated', 'device_updated',
         'tags_changed', 'consent_changed', 'user_linked', 'user_unlinked', 'confirmed', 'archived', 'erased'));
+-- Whose subscriptions were whose, and when: what is exported about a person must hold nothing of the next one.
+CREATE INDEX subscription_events_link ON subscription.subscription_events ((data ->> 'user_id'), subscription_id)
+    WHERE kind IN ('user_linked', 'user_unlinked');
 
 -- Requests to forget a person. Kept, because a restored backup must forget them again.
 CREATE TABLE subscription.erasures (

@@ -16,10 +16,12 @@ CREATE TABLE templating.templates (
     description    text CHECK (length(description) <= 2000),
     is_active      boolean NOT NULL DEFAULT true,
     version        integer NOT NULL DEFAULT 1 CHECK (version > 0),
+    actor          text NOT NULL,
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
     UNIQUE (application_id, name)
 );
+-- Of the latest change, `actor` and `updated_at`; who made a version stands with the version.
 CREATE INDEX templates_list ON templating.templates (application_id, id);
 
 -- A version is immutable: by grant, nothing here is ever updated.
@@ -37,4 +39,4 @@ CREATE TABLE templating.versions (
 );
 
 GRANT SELECT, INSERT ON templating.templates, templating.versions TO automata_templating;
-GRANT UPDATE (name, description, is_active, version, updated_at) ON templating.templates TO automata_templating;
+GRANT UPDATE (name, description, is_active, version, actor, updated_at) ON templating.templates TO automata_templating;

@@ -5,7 +5,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from libs.api.fields import Id, Json, Time
+from libs.api.application import Moment
+from libs.api.fields import (
+    Channel,
+    CursorPaging,
+    ExternalId,
+    Id,
+    Json,
+    Name,
+    Pagination,
+    SubscriptionType,
+    Time,
+)
+from libs.api.templates import Locale, TemplateName
 from libs.envelope import Lane, Push
 from libs.message import Status
 
@@ -16,13 +28,22 @@ MAX_TTL_S = 2_419_200
 """Four weeks: FCM's limit, which APNs (30 days) also keeps."""
 
 
-class MessageItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One message of a batch. What comes from JSON has no cycles: the collector need not look."""
+Strategy = Literal["first_available", "all"]
+"""Of a message to a person: one subscription, of the first of `channels` that has an active one (of several the most
+recently active); or all that are active, at most 100."""
 
-    subscription_id: Id
-    title: str | None = None
-    body: str | None = None
-    data: dict[str, Any] | None = None
+
+class Sending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """To whom a message goes, and how. What comes from JSON has no cycles: the collector need not look."""
+
+    subscription_id: Id | None = None
+    """Either this or `external_id`."""
+    external_id: ExternalId | None = None
+    """The person: the application's own id of the user, or ours."""
+    channels: Annotated[list[SubscriptionType], Meta(min_length=1, max_length=16)] | None = None
+    """With `external_id`: types of subscriptions in order of preference. None: all."""
+    strategy: Strategy | None = None
+    """With `external_id`. None: `first_available`."""
     push: Push | None = None
     priority: Lane | None = None
     """None: `normal` alone, `bulk` in a batch."""
@@ -32,9 +53,35 @@ class MessageItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fa
     collapse_key: Annotated[str, Meta(min_length=1, max_length=MAX_COLLAPSE_KEY)] | None = None
 
 
-class MessageBody(MessageItem, frozen=True, forbid_unknown_fields=True, gc=False):
+class MessageItem(Sending, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """One message of a batch: its content, or the template that makes it."""
+
+    title: str | None = None
+    body: str | None = None
+    data: dict[str, Any] | None = None
+    template_id: TemplateName | None = None
+    """Our id of the template, or its name."""
+    variables: dict[str, Any] | None = None
+    """With `template_id`."""
+    locale: Locale | None = None
+    """With `template_id`. None: the language of the recipient's device."""
+
+
+class MessageBody(MessageItem, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """POST /messages."""
 
+    validate_only: bool = False
+    """True: all checks are made, nothing is accepted."""
+
+
+class TemplateMessageBody(Sending, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """POST /messages/template."""
+
+    template_id: TemplateName
+    """Our id, or its name."""
+    variables: dict[str, Any] | None = None
+    locale: Locale | None = None
+    """None: the language of the recipient's device."""
     validate_only: bool = False
 
 
@@ -52,13 +99,26 @@ class BatchOfRaw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validate_only: bool = False
 
 
+class SentTo(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One of the messages to a person."""
+
+    subscription_id: str
+    type: str
+    message_id: str | msgspec.UnsetType = msgspec.UNSET
+    """Absent with `validate_only`."""
+
+
 class MessageSent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Answer to POST /messages. With `validate_only`: `status` is `valid`, and there is no message."""
+    """Answer to POST /messages and /messages/template. With `validate_only`: `status` is `valid`, and there is no
+    message."""
 
     status: Literal["pending", "valid"]
     subscription_id: str
+    """Of several, the first."""
     message_id: str | msgspec.UnsetType = msgspec.UNSET
     created_at: Time | msgspec.UnsetType = msgspec.UNSET
+    messages: list[SentTo] | msgspec.UnsetType = msgspec.UNSET
+    """To a person: all messages that it led to."""
 
 
 class ApiError(msgspec.Struct, frozen=True):
@@ -72,6 +132,8 @@ class ItemResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     message_id: str | msgspec.UnsetType | None = msgspec.UNSET
     status: Literal["pending", "valid"] | msgspec.UnsetType = msgspec.UNSET
+    messages: list[SentTo] | msgspec.UnsetType = msgspec.UNSET
+    """To a person: all messages that the item led to."""
     error: ApiError | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -111,6 +173,10 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     priority: Lane
     category: str
     attempt: int
+    user_id: str | None
+    """The person, if they were known when it was accepted."""
+    template_id: str | None
+    template_version: int | None
     events: list[EventBrief]
 
 
@@ -138,6 +204,7 @@ class StatusBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """POST /messages/{id}/status."""
 
     status: Literal["received", "converted"]
+    application_id: Name | None = None
 
 
 class StatusReported(msgspec.Struct, frozen=True):
@@ -151,9 +218,70 @@ class ConvertBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     action: Annotated[str, Meta(max_length=100)] = ""
     data: dict[str, Any] | None = None
+    application_id: Name | None = None
 
 
 class ConversionReported(msgspec.Struct, frozen=True):
     id: str
     status: Status
     converted_at: Time | None
+
+
+class MessagesQuery(CursorPaging, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"from_": "from"}):
+    """GET /messages. Only so many messages are looked at for one page: it may be short, and still have a
+    `next_cursor`. Numbered pages reach as far as one page looks; a cursor reaches everything."""
+
+    status: Status | None = None
+    channel: Channel | None = None
+    priority: Lane | None = None
+    category: Literal["info", "ad"] | None = None
+    subscription_id: Id | None = None
+    user_id: ExternalId | None = None
+    """Our id of the user, or the application's own."""
+    template_id: TemplateName | None = None
+    from_: Moment | None = None
+    """When they were accepted: this moment included."""
+    to: Moment | None = None
+    """This moment not included."""
+
+
+class MessageListed(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a list, without its content."""
+
+    id: str
+    subscription_id: str
+    user_id: str | None
+    status: Status
+    channel: str
+    priority: Lane
+    category: str
+    attempt: int
+    created_at: Time
+    sent_at: Time | None
+    received_at: Time | None
+    converted_at: Time | None
+    failed_at: Time | None
+    cancelled_at: Time | None
+    reason: str | None
+    template_id: str | None
+    template_version: int | None
+
+
+class MessageList(msgspec.Struct, frozen=True):
+    """Answer to GET /messages, newest first."""
+
+    messages: list[MessageListed]
+    pagination: Pagination
+
+
+class MessageCancelled(msgspec.Struct, frozen=True):
+    id: str
+    status: Status
+    cancelled_at: Time
+
+
+class MessageResent(msgspec.Struct, frozen=True):
+    id: str
+    status: Status
+    attempt: int
+    """The attempt that began."""

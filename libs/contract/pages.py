@@ -1,4 +1,4 @@
-"""The Markdown pages: subjects and streams with the rpc verbs, and the settings of every service."""
+"""The Markdown pages: subjects and streams with the rpc verbs, who may call what, and the settings of every service."""
 
 import types
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ import msgspec
 
 from libs.config import ALIASES, PREFIX
 from libs.contract.notes import field_notes
+from libs.contract.operations import EVERY_SCOPE, Operation, identifiers
 from libs.contract.streams import CHANNELS, streams_of
 from libs.contract.verbs import Verb
 from libs.subjects import DAY, STREAMS, Stream
@@ -17,6 +18,10 @@ RPC = """\
 `signal.rpc.<service>.<verb>`, msgpack, over NATS services. A failed call is answered with the header `Signal-Fault` and
 a `Fault`; its code is an error code of the REST API. Any call may end with `service_unavailable`, `invalid_request` or
 `internal_server_error`."""
+SCOPES = """\
+A key may call an operation if it has one of the scopes marked in its row; else it is answered 403 `permission_denied`.
+With `client` alone a key proves nothing: beyond registering a subscription it reaches only the one whose secret the
+request carries."""
 ENVIRONMENT = """\
 Environment variables. Each may instead be given as `…_FILE`, the path of a file that holds the value: use that for
 secrets. A value that cannot be used stops the process with exit code 2 and names its variable."""
@@ -83,6 +88,20 @@ def _verbs_table(verbs: Sequence[Verb]) -> list[str]:
         for verb in verbs
     ]
     return _table(("subject", "request", "reply", "errors of its own"), rows)
+
+
+def scopes_page(operations: Sequence[Operation]) -> str:
+    """Which scope may call which operation."""
+    rows = [
+        (
+            _code(f"{operation.method} {operation.path}"),
+            _code(name),
+            *("yes" if scope in operation.scopes else "" for scope in EVERY_SCOPE),
+        )
+        for name, operation in zip(identifiers(operations), operations, strict=True)
+    ]
+    table = _table(("operation", "id", *map(_code, EVERY_SCOPE)), rows)
+    return "\n".join(["# Scopes", "", WRITTEN, "", SCOPES, "", *table, ""])
 
 
 def settings_page(settings: Mapping[str, type[msgspec.Struct]]) -> str:

@@ -22,6 +22,7 @@ from libs.envelope import (
     SendEnvelope,
 )
 from libs.events import EventBatch, PublishedEvent
+from libs.rpc import ErasureRecord
 
 _APPLICATION = "019aa000-0000-7000-8000-000000000001"
 _SUBSCRIPTION = "019aa000-0000-7000-8000-000000000002"
@@ -171,6 +172,19 @@ SAMPLES: dict[str, tuple[Sample, ...]] = {
                 deliveries=3,
                 message_id=_MESSAGE,
                 reader="apns_local",
+            ),
+        ),
+    ),
+    "erasures": (
+        Sample(
+            1,
+            ErasureRecord(
+                application_id=_APPLICATION,
+                request_id=_HANDOFF,
+                user_id="019aa000-0000-7000-8000-000000000003",
+                subscription_ids=[_SUBSCRIPTION],
+                key_ids=[bytes(range(16))],
+                requested_at_ms=_MOMENT_MS,
             ),
         ),
     ),

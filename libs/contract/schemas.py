@@ -22,6 +22,7 @@ ON_STREAMS: dict[str, type[msgspec.Struct]] = {
     "dispatch_envelope": DispatchEnvelope,
     "send_envelope": SendEnvelope,
     "outcome_envelope": OutcomeEnvelope,
+    "erasure_record": rpc.ErasureRecord,
 }
 """What lies on the streams, by the name of its schema."""
 

@@ -8,6 +8,7 @@ from libs.contract.samples import SAMPLES
 from libs.dead import DeadLetter
 from libs.envelope import DispatchEnvelope, OutcomeEnvelope, SendEnvelope
 from libs.events import EventBatch
+from libs.rpc import ErasureRecord
 from libs.subjects import STREAMS, Stream
 
 
@@ -76,6 +77,15 @@ CHANNELS: tuple[Channel, ...] = (
         DeadLetter,
         _JSON,
         ("dispatcher", "lifecycle", "senders", "subscription"),
+        (),
+    ),
+    Channel(
+        "erasures",
+        "signal.erasures.{application_id}",
+        "ERASURES",
+        ErasureRecord,
+        _MSGPACK,
+        ("subscription",),
         (),
     ),
 )

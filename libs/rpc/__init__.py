@@ -6,6 +6,8 @@ answers with `Fault`; its code maps one to one to the REST error codes (`libs.er
 
 from libs.rpc.application import *
 from libs.rpc.fault import *
+from libs.rpc.imports import *
+from libs.rpc.keys import *
 from libs.rpc.lifecycle import *
 from libs.rpc.subscription import *
 from libs.rpc.templating import *

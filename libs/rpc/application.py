@@ -28,13 +28,22 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class CreateApplication(msgspec.Struct, frozen=True):
-    """application.create_application -> ApplicationCreated. The same id twice changes nothing."""
+    """application.create_application -> ApplicationCreated; raises validation_error.
+
+    The same id twice changes nothing.
+    """
 
     application_id: str
     name: str
     tier: Tier = "default"
     settings: dict[str, Any] = {}
     actor: str = "cli"
+    request_id: str = ""
+    """For the audit log."""
+    identity_public_key: str | None = None
+    """PEM."""
+    identity_required: bool = False
+    """True only with a public key."""
 
 
 class ApplicationCreated(msgspec.Struct, frozen=True):
@@ -56,13 +65,18 @@ class UpdateApplication(msgspec.Struct, frozen=True):
     identity_public_key: str | None = None
     """PEM; the empty string removes it."""
     identity_required: bool | None = None
+    """True only where there is a public key."""
+    request_id: str = ""
+    """For the audit log."""
 
 
 class ListApplications(msgspec.Struct, frozen=True):
-    """application.list_applications -> Applications."""
+    """application.list_applications -> Applications; raises resource_not_found. In the order of their ids."""
 
     after: str | None = None
+    """The last id of the page before."""
     limit: int = 100
+    """At most 1,000."""
 
 
 class ApplicationView(msgspec.Struct, frozen=True):
@@ -80,13 +94,19 @@ class Applications(msgspec.Struct, frozen=True):
 
 
 class CreateKey(msgspec.Struct, frozen=True):
-    """application.create_key -> KeyCreated; raises resource_not_found, validation_error."""
+    """application.create_key -> KeyCreated; raises resource_not_found, validation_error.
+
+    The scope `client` stands alone: such a key lies in every copy of an app.
+    """
 
     application_id: str
     name: str
     scopes: list[str]
     expires_at_ms: int | None = None
+    """Within ten years, by Postgres' clock; None: never."""
     actor: str = "cli"
+    request_id: str = ""
+    """For the audit log."""
 
 
 class KeyCreated(msgspec.Struct, frozen=True):
@@ -96,25 +116,35 @@ class KeyCreated(msgspec.Struct, frozen=True):
 
 
 class RotateKey(msgspec.Struct, frozen=True):
-    """application.rotate_key -> KeyCreated; raises resource_not_found.
+    """application.rotate_key -> KeyCreated; raises resource_not_found, validation_error.
 
-    A new key with the old one's name and scopes; the old one works on for `grace_s` seconds.
+    A new key with the old one's name, scopes and length of life; the old one works on for `grace_s` seconds. What was
+    revoked is not rotated.
     """
 
     key_id: str
     grace_s: int = 86_400
+    """At most 90 days."""
     actor: str = "cli"
+    application_id: str | None = None
+    """Given: another application's key is as unknown as one that does not exist."""
+    request_id: str = ""
+    """For the audit log."""
 
 
 class RevokeKey(msgspec.Struct, frozen=True):
-    """application.revoke_key -> Empty; raises resource_not_found."""
+    """application.revoke_key -> Empty; raises resource_not_found. The first revocation's time stays."""
 
     key_id: str
     actor: str = "cli"
+    application_id: str | None = None
+    """As in `RotateKey`."""
+    request_id: str = ""
+    """For the audit log."""
 
 
 class ListKeys(msgspec.Struct, frozen=True):
-    """application.list_keys -> ApiKeys; raises resource_not_found."""
+    """application.list_keys -> ApiKeys; raises resource_not_found. The newest 1,000, newest first."""
 
     application_id: str
 
@@ -146,6 +176,8 @@ class SetCredential(msgspec.Struct, frozen=True):
     provider: Provider
     secret: dict[str, Any]
     actor: str = "cli"
+    request_id: str = ""
+    """For the audit log."""
 
 
 class DeleteCredential(msgspec.Struct, frozen=True):
@@ -154,10 +186,12 @@ class DeleteCredential(msgspec.Struct, frozen=True):
     application_id: str
     provider: Provider
     actor: str = "cli"
+    request_id: str = ""
+    """For the audit log."""
 
 
 class ListCredentials(msgspec.Struct, frozen=True):
-    """application.list_credentials -> Credentials."""
+    """application.list_credentials -> Credentials; raises resource_not_found."""
 
     application_id: str
 
@@ -186,12 +220,16 @@ class Credential(msgspec.Struct, frozen=True):
 
 
 class LeaseRequests(msgspec.Struct, frozen=True):
-    """application.lease -> Lease. A share of this minute's requests, taken from the one counter of all gateways."""
+    """application.lease -> Lease; raises resource_not_found.
+
+    A share of this minute's requests, taken from the one counter of all gateways.
+    """
 
     application_id: str
     limit: int
     """Requests a minute of the application's tier."""
     want: int
+    """As many are granted as are left of the limit; 0 only looks."""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -219,23 +257,30 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 class RecordAudit(msgspec.Struct, frozen=True):
-    """application.record_audit -> Empty, after the commit."""
+    """application.record_audit -> Empty, after the commit; raises validation_error.
+
+    Changes of what this service owns are not reported: they are recorded in the transaction that makes them.
+    """
 
     entries: list[AuditEntry]
 
 
 class ListAudit(msgspec.Struct, frozen=True):
-    """application.list_audit -> AuditPage. Newest first."""
+    """application.list_audit -> AuditPage; raises resource_not_found. Newest first."""
 
     application_id: str
     before: int | None = None
     """Position from which to go back."""
     limit: int = 20
+    """At most 100."""
     actor: str | None = None
     action: str | None = None
     resource: str | None = None
     from_ms: int | None = None
     to_ms: int | None = None
+    """From `from_ms` on, and before `to_ms`."""
+    offset: int = 0
+    """Entries to leave out, for numbered pages."""
 
 
 class AuditView(msgspec.Struct, frozen=True):
@@ -252,16 +297,24 @@ class AuditPage(msgspec.Struct, frozen=True):
     entries: list[AuditView]
     total: int
     """Exact to 10,000; 10,001 means more."""
+    more: bool = False
+    """True: there are older ones."""
 
 
 class SetStop(msgspec.Struct, frozen=True):
-    """application.set_stop -> Stop; raises resource_not_found. Stopping what is stopped changes nothing."""
+    """application.set_stop -> Stop; raises resource_not_found, validation_error.
+
+    Stopping what is stopped changes nothing.
+    """
 
     application_id: str
     channel: str
     """Sender channel such as `apns`; `*` is all of them."""
     actor: str
     reason: str = ""
+    """At most 500 characters."""
+    request_id: str = ""
+    """For the audit log."""
 
 
 class ReleaseStop(msgspec.Struct, frozen=True):
@@ -270,10 +323,12 @@ class ReleaseStop(msgspec.Struct, frozen=True):
     application_id: str
     channel: str
     actor: str
+    request_id: str = ""
+    """For the audit log."""
 
 
 class ListStops(msgspec.Struct, frozen=True):
-    """application.stops -> Stops. What is stopped now; of one application, or of all."""
+    """application.stops -> Stops; raises resource_not_found. What is stopped now; of one application, or of all."""
 
     application_id: str | None = None
 
@@ -284,6 +339,8 @@ class Stop(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     since_ms: int
+    is_new: bool = False
+    """True in the answer to the `set_stop` that made it."""
 
 
 class Stops(msgspec.Struct, frozen=True):

@@ -283,3 +283,5 @@ class ForgetSubjects(msgspec.Struct, frozen=True):
     application_id: str
     user_id: str
     subscription_ids: list[str]
+    key_ids: list[bytes] = []
+    """Data keys that were destroyed: what is sealed under another is not theirs."""

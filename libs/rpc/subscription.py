@@ -21,7 +21,8 @@ class DeviceInfo(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
 
 class CreateSubscription(msgspec.Struct, frozen=True):
-    """subscription.create -> Registered; raises duplicate_subscription, invalid_token, permission_denied.
+    """subscription.create -> Registered; raises duplicate_subscription, invalid_subscription_type, invalid_token,
+    validation_error, permission_denied.
 
     A known `installation_id` with another token is the same installation: its token is replaced.
     """
@@ -49,6 +50,8 @@ class CreateSubscription(msgspec.Struct, frozen=True):
     """With a `client` key: the subscription whose secret the caller carried."""
     new_id: str | None = None
     """Id for the subscription if one is made: derived from an Idempotency-Key, so that a repetition finds the same."""
+    night_consent: bool | None = None
+    act: Act = "api"
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -92,7 +95,10 @@ class UpdateSubscription(msgspec.Struct, frozen=True):
 
 
 class SetStatus(msgspec.Struct, frozen=True):
-    """subscription.set_status -> SubscriptionView; raises resource_not_found, validation_error. Enable and disable."""
+    """subscription.set_status -> SubscriptionView; raises resource_not_found, validation_error, permission_denied.
+
+    Enable, disable, confirm. A person's app cannot confirm an address.
+    """
 
     application_id: str
     subscription_id: str
@@ -125,6 +131,7 @@ class ChangeTags(msgspec.Struct, frozen=True):
     actor: str
     add: dict[str, str] = {}
     remove: list[str] = []
+    act: Act = "api"
 
 
 class TagsChanged(msgspec.Struct, frozen=True):
@@ -152,6 +159,8 @@ class SubscriptionPage(msgspec.Struct, frozen=True):
     total: int
     """Exact to 10,000; beyond that an estimate."""
     total_is_estimate: bool = False
+    next_before: str | None = None
+    """Where the next page goes on; None: there is no more. A page of a `tag` may be short of what was asked for."""
 
 
 class ListSubscriptionEvents(msgspec.Struct, frozen=True):
@@ -161,13 +170,15 @@ class ListSubscriptionEvents(msgspec.Struct, frozen=True):
     subscription_id: str
     limit: int = 20
     before: int | None = None
+    """Position from which to go back."""
+    offset: int = 0
 
 
 class SubscriptionEventView(msgspec.Struct, frozen=True):
     position: int
     kind: str
     actor: str
-    source: str
+    source: Act
     reason: str | None
     data: dict[str, Any]
     occurred_at_ms: int
@@ -175,6 +186,11 @@ class SubscriptionEventView(msgspec.Struct, frozen=True):
 
 class SubscriptionEvents(msgspec.Struct, frozen=True):
     events: list[SubscriptionEventView]
+    total: int = 0
+    """Exact to 10,000; 10,001 means more."""
+    total_is_estimate: bool = False
+    next_before: int | None = None
+    """Where the next page goes on; None: there is no more."""
 
 
 class GetSubscription(msgspec.Struct, frozen=True):

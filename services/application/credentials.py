@@ -1,10 +1,14 @@
-"""What a provider credential must look like before it is kept: a wrong one is told now, not by failing messages."""
+"""What a provider credential must look like before it is kept: a wrong one is told now, not by failing messages.
+
+That the provider knows it is not asked: a key may be made known there after it was set here.
+"""
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import jwt
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -14,6 +18,10 @@ from libs.errors import ValidationFailed
 
 MAX_BYTES = 16 * 1024
 """Of a whole secret. Google's files have about 2.4 KiB."""
+
+MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 4096
+"""Google's keys have 2048."""
 
 _APPLE_ID = re.compile(r"[A-Z0-9]{10}")
 """Team and key ids in Apple's developer account: ten characters."""
@@ -47,21 +55,38 @@ def _matches(pattern: re.Pattern[str], reason: str) -> _Check:
 
 def _p256_key(pem: str) -> str | None:
     key = _private_key(pem)
-    good = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
-    return None if good else "must be a P-256 private key in PEM (Apple's .p8 file)"
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        return "must be a P-256 private key in PEM (Apple's .p8 file)"
+    return None if _signs(key, "ES256") else "must be a key that a provider token can be signed with"
 
 
 def _rsa_key(pem: str) -> str | None:
     key = _private_key(pem)
-    good = isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048
-    return None if good else "must be an RSA private key in PEM"
+    if not isinstance(key, rsa.RSAPrivateKey) or not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+        return f"must be an RSA private key of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits in PEM"
+    try:
+        whole = load_pem_private_key(pem.encode(), None)  # its numbers are tested against each other
+    except ValueError:
+        whole = None
+    good = isinstance(whole, rsa.RSAPrivateKey) and _signs(whole, "RS256")
+    return None if good else "must be a whole RSA private key: its numbers do not fit together"
 
 
 def _private_key(pem: str) -> object:
     try:
-        return load_pem_private_key(pem.encode(), None)
+        # An RSA key is tested when its size is known: testing takes the longer the longer it is, without end.
+        return load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
+
+
+def _signs(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, algorithm: str) -> bool:
+    """Whether what it signs its public half verifies."""
+    try:
+        jwt.decode(jwt.encode({}, key, algorithm), key.public_key(), [algorithm])
+    except (jwt.PyJWTError, ValueError):
+        return False
+    return True
 
 
 def _https(url: str) -> str | None:

@@ -14,6 +14,8 @@ PREFIX = "as_"
 RANDOM_CHARACTERS = 30
 """178 bits."""
 CHECKSUM_CHARACTERS = 6
+HINT_CHARACTERS = 4
+"""24 bits, which leaves 154 to be guessed."""
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
@@ -31,6 +33,11 @@ def checksum(random: str) -> str:
         rest, digit = divmod(rest, len(_ALPHABET))
         digits = _ALPHABET[digit] + digits
     return digits
+
+
+def hint_of(key: str) -> str:
+    """What a list shows of it."""
+    return key[len(PREFIX) :][:HINT_CHARACTERS]
 
 
 def digest_of(key: str) -> bytes:

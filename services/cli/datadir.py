@@ -7,6 +7,7 @@ DIR/ports.json       ports of the last start, taken again if they are free
 DIR/secrets/         passwords, keys, credentials
 DIR/postgres/ nats/ sandbox/   data of the servers
 DIR/logs/            one file for each process, bounded
+DIR/restored.json    what `automata restore` did here; superseded.json: it took everything over from here
 """
 
 import fcntl
@@ -55,6 +56,7 @@ class DataDir:
         self.runtime_file = self.path / "runtime.json"
         self.ports_file = self.path / "ports.json"
         self.pids_file = self.path / "pids.json"
+        self.superseded_file = self.path / "superseded.json"
         self._lock: int | None = None
 
     def create(self) -> None:

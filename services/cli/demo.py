@@ -2,14 +2,15 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
+from libs.api.messages import BatchBody, ConvertBody, MessageBody, MessageItem, StatusBody, Timeline
+from libs.client import AsyncClient
 from services.cli import timeline
 from services.cli.datadir import DataDir, Runtime
-from services.cli.gateway import Gateway
+from services.cli.gateway import gateway, register
 from services.cli.options import data_dir_option
 
 BATCH = 20
@@ -20,40 +21,37 @@ _ANDROID_TOKEN = "demo-device:" + "APA91b" + "x" * 134  # the form of an FCM reg
 
 async def demonstrate(runtime: Runtime, console: Console) -> None:
     """Raises `Failure` when a message does not arrive."""
-    async with Gateway(runtime.api_url, runtime.api_key) as gateway:
-        devices = [
-            await gateway.register("iOSPush", _IOS_TOKEN),
-            await gateway.register("AndroidPush", _ANDROID_TOKEN),
-        ]
+    async with gateway(runtime.api_url, runtime.api_key) as client:
+        devices = [await register(client, "iOSPush", _IOS_TOKEN), await register(client, "AndroidPush", _ANDROID_TOKEN)]
         console.print("\n[bold]One message to an iPhone[/], from the API to the provider and back into the log:")
-        body = {"subscription_id": devices[0], "title": "Hello", "body": "Your first message"}
-        message = await gateway.post("/messages", body)
-        console.print(timeline.table(message["message_id"], await _arrived(gateway, message["message_id"])))
-        await _batch(gateway, devices, console)
-        await _receipts(gateway, message["message_id"], console)
+        body = MessageBody(subscription_id=devices[0], title="Hello", body="Your first message")
+        message_id = str((await client.messages.send(body)).message_id)
+        console.print(timeline.table(await _arrived(client, message_id)))
+        await _batch(client, devices, console)
+        await _receipts(client, message_id, console)
 
 
-async def _batch(gateway: Gateway, devices: list[str], console: Console) -> None:
+async def _batch(client: AsyncClient, devices: list[str], console: Console) -> None:
     console.print(f"\n[bold]A batch of {BATCH}[/] to an iPhone and an Android phone:")
-    bodies = [
-        {"subscription_id": devices[number % 2], "title": f"Number {number + 1}", "body": f"{number + 1} of {BATCH}"}
+    items = [
+        MessageItem(subscription_id=devices[number % 2], title=f"Number {number + 1}", body=f"{number + 1} of {BATCH}")
         for number in range(BATCH)
     ]
-    answer = await gateway.post("/messages/batch", {"messages": bodies})
-    ids = [result["message_id"] for result in answer["results"]]
-    for message_id, found in zip(ids, await asyncio.gather(*(_arrived(gateway, i) for i in ids)), strict=True):
-        console.print(timeline.table(message_id, found))
+    answer = await client.messages.send_batch(BatchBody(messages=items))
+    ids = [str(result.message_id) for result in answer.results]
+    for found in await asyncio.gather(*(_arrived(client, message_id) for message_id in ids)):
+        console.print(timeline.table(found))
 
 
-async def _receipts(gateway: Gateway, message_id: str, console: Console) -> None:
+async def _receipts(client: AsyncClient, message_id: str, console: Console) -> None:
     console.print("\n[bold]The app reports back[/]: received, then opened.")
-    await gateway.post(f"/messages/{message_id}/status", {"status": "received"})
-    await gateway.post(f"/messages/{message_id}/convert", {"action": "opened"})
-    console.print(timeline.table(message_id, await timeline.events_of(gateway, message_id)))
+    await client.messages.status(message_id, StatusBody("received"))
+    await client.messages.convert(message_id, ConvertBody(action="opened"))
+    console.print(timeline.table(await client.messages.events(message_id)))
 
 
-async def _arrived(gateway: Gateway, message_id: str) -> dict[str, Any]:
-    return await timeline.until(gateway, message_id, _DEADLINE)
+async def _arrived(client: AsyncClient, message_id: str) -> Timeline:
+    return await timeline.until(client, message_id, _DEADLINE)
 
 
 @click.command(hidden=True)

@@ -27,6 +27,7 @@ class Roles(msgspec.Struct, frozen=True):
 
     application_password: str | None = None
     subscription_password: str | None = None
+    templating_password: str | None = None
     lifecycle_password: str | None = None
 
 
@@ -40,8 +41,8 @@ def migrate() -> None:
     """Apply the migrations that DATABASE_URL lacks, and set the passwords of the services' roles.
 
     DATABASE_URL names the owner of the database, who may create roles and schemas. Passwords come from
-    AUTOMATA_ROLES__APPLICATION_PASSWORD, …__SUBSCRIPTION_PASSWORD and …__LIFECYCLE_PASSWORD, or from files named by the
-    same variables with _FILE. Running it twice, or twice at once, does no harm.
+    AUTOMATA_ROLES__APPLICATION_PASSWORD, …__SUBSCRIPTION_PASSWORD, …__TEMPLATING_PASSWORD and …__LIFECYCLE_PASSWORD, or
+    from files named by the same variables with _FILE. Running it twice, or twice at once, does no harm.
     """
     try:
         settings = load(Settings, os.environ)

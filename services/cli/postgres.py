@@ -19,7 +19,11 @@ _ORPHAN_GRACE = 3.0
 """Seconds that backends of a killed postmaster get to notice it."""
 
 # Only loopback TCP with a password; the cluster is one user's, so local sockets are not opened at all.
-_HBA = "host all all 127.0.0.1/32 scram-sha-256\n"
+# `replication` is what `automata backup` connects for; `all` leaves it out.
+_HBA = f"""\
+host all all 127.0.0.1/32 scram-sha-256
+host replication {POSTGRES_OWNER} 127.0.0.1/32 scram-sha-256
+"""
 
 
 def settings(port: int, memory: int) -> dict[str, str]:

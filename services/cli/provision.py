@@ -56,4 +56,4 @@ async def _create(bus: Bus, application_id: str) -> str:
 async def _give_credentials(bus: Bus, application_id: str, credentials: Credentials) -> None:
     for provider in PROVIDERS:
         request = rpc.SetCredential(application_id, provider, credentials.private[provider])
-        await bus.call("application", "set_credential", request, rpc.Empty, _TIMEOUT)
+        await bus.call("application", "set_credential", request, rpc.CredentialInfo, _TIMEOUT)

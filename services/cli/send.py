@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 
+from libs.api.messages import MessageBody
 from services.cli import timeline
-from services.cli.gateway import Gateway, gateway
+from services.cli.gateway import installed, register
 from services.cli.options import data_dir_option
 
 EXAMPLES = """\b
@@ -47,20 +49,17 @@ def send(
         raise click.UsageError("name the receiver: --subscription ID, or --type and --token")
     if title is None and body is None:
         raise click.UsageError("give --title or --body")
-    content = {"title": title, "body": body, "data": _json_object(data)}
-    message = {name: value for name, value in content.items() if value is not None}
-    asyncio.run(_send(gateway(data_dir), message, subscription, (kind or "", token or ""), seconds))
+    message = MessageBody(subscription_id=subscription, title=title, body=body, data=_json_object(data))
+    asyncio.run(_send(data_dir, message, (kind or "", token or ""), seconds))
 
 
-async def _send(
-    opened: Gateway, message: dict[str, Any], subscription: str | None, device: tuple[str, str], seconds: float
-) -> None:
-    async with opened as session:
-        receiver = subscription or await session.register(*device)
-        accepted = await session.post("/messages", {**message, "subscription_id": receiver})
-        click.echo(f"accepted: {accepted['message_id']}")
-        found = await timeline.until(session, accepted["message_id"], seconds)
-        Console(highlight=False).print(timeline.table(accepted["message_id"], found))
+async def _send(data_dir: Path, message: MessageBody, device: tuple[str, str], seconds: float) -> None:
+    async with installed(data_dir) as client:
+        if message.subscription_id is None:
+            message = msgspec.structs.replace(message, subscription_id=await register(client, *device))
+        message_id = str((await client.messages.send(message)).message_id)
+        click.echo(f"accepted: {message_id}")
+        Console(highlight=False).print(timeline.table(await timeline.until(client, message_id, seconds)))
 
 
 def _json_object(text: str | None) -> dict[str, Any] | None:

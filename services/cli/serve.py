@@ -9,6 +9,7 @@ SERVICES = {
     "ingest": "ingest",
     "application": "application",
     "subscription": "subscription",
+    "templating": "templating",
     "lifecycle": "lifecycle",
     "dispatcher": "dispatcher",
     "sender": "senders",
@@ -25,7 +26,7 @@ Examples:
 
 \b
 Settings are environment variables, AUTOMATA_<SECTION>__<KEY>; secrets may come from files (…_FILE):
-  DATABASE_URL, NATS_URL           where application, subscription and lifecycle keep data; NATS of all
+  DATABASE_URL, NATS_URL           where application, subscription, templating and lifecycle keep data; NATS of all
   AUTOMATA_HEALTH__HOST, __PORT    where /livez, /readyz and /metrics are served
   AUTOMATA_HTTP__HOST, __PORT      the API (ingest)
   AUTOMATA_KEYS__RING_FILE         key ring (application, subscription, lifecycle, dispatcher)
@@ -44,7 +45,8 @@ Settings are environment variables, AUTOMATA_<SECTION>__<KEY>; secrets may come 
 def serve(service: str, channel: str | None, region: str | None, only: str | None) -> None:
     """Run SERVICE until SIGTERM, which drains it. A wrong setting is named and ends it with exit code 2.
 
-    SERVICE is one of ingest, application, subscription, lifecycle, dispatcher, sender, sandbox.
+    SERVICE is one of ingest, application, subscription, templating, lifecycle, dispatcher, sender,
+    sandbox.
     """
     _check(service, "sender", channel=channel, region=region)
     _check(service, "lifecycle", only=only)

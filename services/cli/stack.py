@@ -28,6 +28,9 @@ _OURS = (
 )  # fmt: skip
 """Settled here, or no business of a service. Every other variable of `automata up` reaches the services."""
 
+_SEALING = frozenset(("application", "subscription", "lifecycle"))
+"""Owners of data that is sealed: they need the key ring."""
+
 
 class Options(msgspec.Struct, frozen=True):
     """What `automata up` was asked for."""
@@ -76,7 +79,8 @@ class Stack:
     def _owner(self, name: str) -> Spec:
         dsn = vault.postgres_dsn(self.ports["postgres"], self.passwords.roles[name], f"automata_{name}")
         file = vault.secret_file(self.data, f"database_url_{name}", dsn)
-        return self._service(name, {**self._keys(), "DATABASE_URL_FILE": str(file)})
+        keys = self._keys() if name in _SEALING else {}
+        return self._service(name, {**keys, "DATABASE_URL_FILE": str(file)})
 
     def _sender(self, channel: str) -> Spec:
         provider = f"https://127.0.0.1:{self.ports['sandbox-tls']}"
@@ -157,7 +161,7 @@ class Stack:
 
 def port_names(workers: int) -> Sequence[str]:
     """In the order in which `--port-base` numbers them."""
-    apart = ("application", "subscription", "lifecycle", "dispatcher", "sender-apns", "sender-fcm")
+    apart = ("application", "subscription", "lifecycle", "dispatcher", "sender-apns", "sender-fcm", "templating")
     gateways = (f"health-ingest-{number}" for number in range(1, workers + 1))
     servers = ("api", "sandbox", "sandbox-tls", "postgres", "nats", "nats-monitor")
     return (*servers, *(f"health-{name}" for name in apart), *gateways)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from services.cli import datadir
 from services.cli.bringup import Installation
 from services.cli.datadir import DataDir, Runtime
 from services.cli.demo import demonstrate
@@ -94,6 +95,12 @@ async def _quietly(_: Runtime) -> None:
 
 
 def _lock(data: DataDir) -> None:
+    taken_over = datadir.read(data.superseded_file, str)
+    if taken_over is not None:
+        raise Failure(
+            f"this installation was restored into {taken_over}: started again, it would send messages twice",
+            f"start that one; or remove {data.superseded_file} if it was never started",
+        )
     data.create()
     if not data.lock():
         raise Failure(

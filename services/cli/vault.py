@@ -11,7 +11,7 @@ import msgspec
 from services.cli import datadir
 from services.cli.datadir import DataDir
 
-ROLES = ("application", "subscription", "lifecycle")
+ROLES = ("application", "subscription", "templating", "lifecycle")
 """Services with a schema, each with a database role of its own."""
 POSTGRES_OWNER = "automata"
 NATS_USER = "automata"
@@ -39,7 +39,7 @@ class Demo(msgspec.Struct, frozen=True):
 
 
 def passwords(data: DataDir) -> Passwords:
-    """Those of this directory, made at the first call."""
+    """Those of this directory, made at the first call; a service that is newer than the directory gets its own."""
     path = data.secrets / "passwords.json"
     found = datadir.read(path, Passwords)
     if found is None:
@@ -47,8 +47,11 @@ def passwords(data: DataDir) -> Passwords:
             postgres=secrets.token_hex(24),
             nats=secrets.token_hex(24),
             nats_store=secrets.token_hex(32),
-            roles={role: secrets.token_hex(24) for role in ROLES},
+            roles={},
         )
+    missing = {role: secrets.token_hex(24) for role in ROLES if role not in found.roles}
+    if missing:
+        found = msgspec.structs.replace(found, roles=found.roles | missing)
         datadir.write(path, found)
     return found
 

@@ -2,12 +2,14 @@
 
 import contextlib
 
+from libs import ring as key_ring
 from libs.bus import Bus
 from libs.envelope import LANES
 from libs.errors import SignalError
 from libs.reference_time import follow, reference_clock
 from libs.seal import KeyRing
 from libs.service import Runtime, main
+from libs.stops import StopBoard
 
 from .dispatch import Dispatch
 from .settings import Settings
@@ -24,8 +26,10 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     with contextlib.suppress(SignalError):
         await clock.synchronise()  # or a short ttl would be judged by our own clock
     runtime.spawn(follow(clock), "clock")
+    runtime.spawn(key_ring.follow(ring, bus, "dispatcher"), "ring")
+    stops = StopBoard(bus, runtime.clock)
     for lane in LANES:
-        dispatch = Dispatch(bus, ring, clock, lane, own.region, own.slots)
+        dispatch = Dispatch(bus, ring, clock, stops, lane, own.region, own.slots)
         runtime.serve(dispatch.consumer, f"dispatch_{lane}")
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from libs.envelope import Accepted, Outcome
-from libs.rpc import Recipient
+from libs.rpc import Recipient, Stop
+from libs.stops import REASON, held_data, held_key
 
 CHANNELS: dict[str, str] = {"iOSPush": "apns", "AndroidPush": "fcm"}
 """Subscription type to sender channel."""
@@ -17,10 +18,15 @@ class Refusal(msgspec.Struct, frozen=True):
     data: dict[str, Any] = {}
 
 
-def decide(item: Accepted, recipient: Recipient | None, now_ms: int) -> Refusal | None:
-    """None: send. The order is that of the questions a reader of the timeline would ask."""
+def decide(item: Accepted, recipient: Recipient | None, now_ms: int, *, erased: bool = False) -> Refusal | None:
+    """None: send. The order is that of the questions a reader of the timeline would ask.
+
+    `erased`: the data key of the content was destroyed.
+    """
     if now_ms >= item.deadline_ms:
         return Refusal("expired", "expired", {"deadline_ms": item.deadline_ms, "decided_ms": now_ms})
+    if erased:
+        return Refusal("failed", "content_erased", {"subscription_id": item.subscription_id})
     if recipient is None:
         return Refusal("failed", "subscription_gone", {"subscription_id": item.subscription_id})
     inputs = {
@@ -35,6 +41,13 @@ def decide(item: Accepted, recipient: Recipient | None, now_ms: int) -> Refusal 
     if recipient.type not in CHANNELS:
         return Refusal("failed", "channel_unavailable", inputs | {"type": recipient.type})
     return None
+
+
+def stopped(item: Accepted, stop: Stop, channel: str, now_ms: int) -> Outcome:
+    """An emergency stop: lifecycle keeps the message until it is released."""
+    return Outcome(
+        item.message_id, "held", item.attempt, held_key(stop), now_ms, reason=REASON, data=held_data(stop, channel)
+    )
 
 
 def refused(item: Accepted, refusal: Refusal, now_ms: int) -> Outcome:

@@ -23,9 +23,10 @@ from libs.envelope import (
 )
 from libs.rpc import Recipient, Resolve, Resolved
 from libs.seal import KeyRing, SealError, associated, key_id_of
+from libs.stops import StopBoard
 from libs.subjects import dispatch, outcome, send, stream_of
 
-from .decide import CHANNELS, Refusal, decide, refused
+from .decide import CHANNELS, Refusal, decide, refused, stopped
 
 DURABLE = "dispatcher"
 _decode_content = msgspec.msgpack.Decoder(Content).decode
@@ -33,8 +34,11 @@ _log = telemetry.logger("dispatch")
 
 
 class Dispatch:
-    def __init__(self, bus: Bus, ring: KeyRing, clock: ReferenceClock, lane: Lane, region: str, slots: int) -> None:
+    def __init__(
+        self, bus: Bus, ring: KeyRing, clock: ReferenceClock, stops: StopBoard, lane: Lane, region: str, slots: int
+    ) -> None:
         self._bus = bus
+        self._stops = stops
         self._ring = ring
         self._clock = clock
         self._region = region
@@ -51,10 +55,11 @@ class Dispatch:
 
     async def handle(self, envelope: DispatchEnvelope, held: Held) -> None:
         found = await self._resolve(envelope)
-        routed, refusals = self._route(envelope, found)
+        await self._stops.refresh()
+        routed, kept = self._route(envelope, found)
         if not held.is_mine():
             raise Abandoned  # by now another may have decided, and otherwise
-        await self._publish_outcomes(envelope, refusals)
+        await self._publish_outcomes(envelope, kept)
         for channel, deliveries in routed.items():
             await self._publish_deliveries(envelope, channel, deliveries, marked=envelope.marked or held.suspect)
 
@@ -75,21 +80,26 @@ class Dispatch:
     def _route(self, envelope: DispatchEnvelope, found: Resolved) -> tuple[dict[str, list[Delivery]], list[Outcome]]:
         recipients = {recipient.subscription_id: recipient for recipient in found.recipients}
         routed: dict[str, list[Delivery]] = defaultdict(list)
-        refusals: list[Outcome] = []
+        kept: list[Outcome] = []
         now_ms, judging_ms = self._clock.now_ms(), self._clock.judging_ms()
+        stops = {channel: self._stops.of(envelope.application_id, channel) for channel in CHANNELS.values()}
         for item in envelope.items:
             recipient = recipients.get(item.subscription_id)
-            refusal = decide(item, recipient, judging_ms)
+            refusal = decide(item, recipient, judging_ms, erased=key_id_of(item.sealed) not in found.keys)
             if refusal is None and recipient is not None:
+                channel = CHANNELS[recipient.type]
+                if (stop := stops[channel]) is not None:
+                    kept.append(stopped(item, stop, channel, now_ms))
+                    continue
                 try:
                     delivery = self._deliver_to(envelope.application_id, item, recipient, found.keys)
                 except SealError:
                     refusal = Refusal("failed", "content_erased", {"subscription_id": item.subscription_id})
                 else:
-                    routed[CHANNELS[recipient.type]].append(delivery)
+                    routed[channel].append(delivery)
             if refusal is not None:
-                refusals.append(refused(item, refusal, now_ms))
-        return routed, refusals
+                kept.append(refused(item, refusal, now_ms))
+        return routed, kept
 
     def _deliver_to(
         self, application_id: str, item: Accepted, recipient: Recipient, keys: dict[bytes, bytes]

@@ -8,19 +8,22 @@ from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Keys
 from services.ingest.exchange import Gateway
 from services.ingest.recipients import Recipients
-from services.ingest.routes import application
+from services.ingest.routes import application, runner_of
 from services.ingest.settings import Settings
+from services.ingest.templated import Renderer
+from services.ingest.tls import context_of
 
 
 async def start(settings: Settings, runtime: Runtime) -> None:
     bus = await Bus.connect(settings.nats, runtime.name)
     runtime.on_stop(bus.close)
     runtime.readiness("nats", bus.is_ready)
-    gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus), Acceptor(bus))
-    runner = web.AppRunner(application(gateway, settings.http, runtime), access_log=None, shutdown_timeout=10)
+    gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus), Acceptor(bus), Renderer(bus))
+    http = settings.http
+    runner = runner_of(application(gateway, http, runtime))
     await runner.setup()
     runtime.on_stop(runner.cleanup)
-    site = web.TCPSite(runner, settings.http.host, settings.http.port, reuse_port=settings.http.reuse_port)
+    site = web.TCPSite(runner, http.host, http.port, reuse_port=http.reuse_port, ssl_context=context_of(http))
     await site.start()
 
 

@@ -1,22 +1,22 @@
 """What a message must satisfy to be accepted, and the form in which lifecycle gets it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from libs.api.messages import MAX_COLLAPSE_KEY, MessageItem
-from libs.envelope import Content, Lane
+from libs.envelope import Content, Lane, Push
 from libs.errors import (
     InvalidMessageContent,
+    InvalidRequest,
     InvalidSubscriptionType,
     MessageTooLarge,
-    ResourceNotFound,
     SubscriptionDisabled,
 )
 from libs.ids import new_id
 from libs.push import APNS_LIMIT, FCM_LIMIT, forbidden_data_key, payload_size
-from libs.rpc import NewMessage, Recipient
+from libs.rpc import NewMessage, Recipient, Rendered
 from services.ingest.decode import MAX_DEPTH, refuse, too_deep, unstorable
 from services.ingest.errors import Reason
 from services.ingest.recipients import Reachable
@@ -35,10 +35,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def check_item(item: MessageItem) -> None:
-    """All that can be said without the recipient. Raises `InvalidMessageContent`, `ValidationFailed`."""
-    if not (item.title or item.body) and not (item.push is not None and item.push.silent and item.data):
-        missing = Reason("title_or_body")
-        raise InvalidMessageContent(fields={"title": missing, "body": missing})
+    """All that can be said without the recipient. Raises `InvalidRequest`, `InvalidMessageContent`,
+    `ValidationFailed`."""
+    _check_target(item)
+    if item.template_id is not None:
+        _check_template(item)
+    else:
+        refuse(_given(item, ("variables", "locale"), Reason("with_template")))
+        _check_content(item.title, item.body, item.push, item.data)
     key = item.collapse_key
     if key is not None and not key.isascii() and len(key.encode()) > MAX_COLLAPSE_KEY:
         refuse({"collapse_key": Reason("maxBytes", MAX_COLLAPSE_KEY)})
@@ -46,38 +50,82 @@ def check_item(item: MessageItem) -> None:
         refuse({"data": Reason("depth", MAX_DEPTH)})
 
 
-def new_message(item: MessageItem, reachable: Reachable | None, lane: Lane) -> NewMessage:
-    """Raises the refusal: unknown, disabled or unusable recipient; content that its channel cannot carry."""
-    if reachable is None:
-        raise ResourceNotFound(id=item.subscription_id)
+def _given(item: MessageItem, names: Sequence[str], reason: Reason) -> dict[str, Reason]:
+    """Those of the fields that are there, each with the reason why it should not."""
+    return {name: reason for name in names if getattr(item, name) is not None}
+
+
+def _check_target(item: MessageItem) -> None:
+    if item.external_id is None:
+        if item.subscription_id is None:
+            raise InvalidRequest(fields=dict.fromkeys(("subscription_id", "external_id"), Reason("recipient")))
+        refuse(_given(item, ("channels", "strategy"), Reason("with_person")))
+    elif item.subscription_id is not None:
+        refuse({"external_id": Reason("one_recipient")})
+
+
+def _check_template(item: MessageItem) -> None:
+    twofold = _given(item, ("title", "body", "data"), Reason("one_content"))
+    if twofold:
+        raise InvalidMessageContent(fields=twofold)
+    if too_deep(item.variables):
+        refuse({"variables": Reason("depth", MAX_DEPTH)})
+    refuse(unstorable({"variables": item.variables}))
+
+
+def _check_content(title: str | None, body: str | None, push: Push | None, data: dict[str, Any] | None) -> None:
+    if not (title or body) and not (push is not None and push.silent and data):
+        missing = Reason("title_or_body")
+        raise InvalidMessageContent(fields={"title": missing, "body": missing})
+
+
+def new_message(item: MessageItem, reachable: Reachable, lane: Lane, rendered: Rendered | None = None) -> NewMessage:
+    """Raises the refusal: disabled or unusable recipient; content that its channel cannot carry.
+
+    `rendered`: the content, where the item names a template.
+    """
     recipient = reachable.recipient
-    channel = CHANNELS.get(recipient.type)
-    if channel is None:
-        raise InvalidSubscriptionType(type=recipient.type, supported=list(CHANNELS))
-    _check_consent(item, recipient)
+    channel = channel_to(item, recipient)
     message_id = new_id()
     return NewMessage(
         message_id=message_id,
         subscription_id=recipient.subscription_id,
         key_id=recipient.key_id,
         wrapped_key=reachable.wrapped_key,
-        content=_content(item, channel, message_id),
+        content=_content(item, channel, message_id, rendered),
         channel=channel,
         lane=lane,
         category=item.category,
         ttl=item.ttl,
         collapse_key=item.collapse_key,
-        why=_inputs(recipient),
+        why=_inputs(recipient, rendered),
+        user_id=recipient.user_id,
     )
 
 
-def _inputs(recipient: Recipient) -> dict[str, Any]:
+def _inputs(recipient: Recipient, rendered: Rendered | None) -> dict[str, Any]:
     """What the acceptance was decided on, for the timeline."""
-    return {
+    inputs = {
         "subscription_status": recipient.status,
         "token_version": recipient.token_version,
         "ad_consent": recipient.ad_consent,
     }
+    if rendered is None:
+        return inputs
+    return inputs | {
+        "template_id": rendered.template_id,
+        "template_version": rendered.version,
+        "template_locale": rendered.locale,
+    }
+
+
+def channel_to(item: MessageItem, recipient: Recipient) -> str:
+    """The sender channel that carries the item to them. Raises `InvalidSubscriptionType`, `SubscriptionDisabled`."""
+    channel = CHANNELS.get(recipient.type)
+    if channel is None:
+        raise InvalidSubscriptionType(type=recipient.type, supported=list(CHANNELS))
+    _check_consent(item, recipient)
+    return channel
 
 
 def _check_consent(item: MessageItem, recipient: Recipient) -> None:
@@ -91,12 +139,15 @@ def _check_consent(item: MessageItem, recipient: Recipient) -> None:
         )
 
 
-def _content(item: MessageItem, channel: str, message_id: str) -> bytes:
-    data = item.data or {}
-    forbidden = forbidden_data_key(channel, data)
+def _content(item: MessageItem, channel: str, message_id: str, rendered: Rendered | None) -> bytes:
+    if rendered is None:
+        content = Content(item.title, item.body, item.data or {}, item.push, item.collapse_key)
+    else:
+        _check_content(rendered.title, rendered.body, item.push, rendered.data)
+        content = Content(rendered.title, rendered.body, rendered.data, item.push, item.collapse_key)
+    forbidden = forbidden_data_key(channel, content.data)
     if forbidden is not None:
         raise InvalidMessageContent(fields={f"data.{forbidden}": Reason("forbidden_key")})
-    content = Content(item.title, item.body, data, item.push, item.collapse_key)
     try:
         encoded = _encode(content)
     except OverflowError:

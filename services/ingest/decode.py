@@ -3,7 +3,8 @@
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import jsonschema_rs
 import msgspec
@@ -26,6 +27,8 @@ MAX_NAMED = 100
 WHOLE_BODY = "$"
 _NUL_ESCAPE = b"\\u0000"
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _decode_any = msgspec.json.Decoder().decode
 _MSGSPEC_PATH = re.compile(r"`\$\.?([^`]*)`$")
 
@@ -94,6 +97,8 @@ class QueryDecoder(Generic[T]):
         typed = {name: _json_value(text) for name, text in given.items()}
         named = _by_field(self._schema.iter_errors(typed))
         of_msgspec = _named_by_msgspec(refusal)
+        if named:
+            of_msgspec.pop(WHOLE_BODY, None)  # the schema names what it was
         return {name: reason for name, reason in named.items() if name not in of_msgspec} | {
             name: named.get(name, reason) for name, reason in of_msgspec.items()
         }
@@ -133,6 +138,17 @@ def _item_or_refusal(raw: msgspec.Raw) -> MessageItem | SignalError:
         return _item.decode(raw)
     except SignalError as error:
         return error
+
+
+def unix_ms(field: str, text: str | None) -> int | None:
+    """A time in RFC 3339 as Unix milliseconds. Raises `ValidationFailed`."""
+    if text is None:
+        return None
+    try:
+        moment = msgspec.convert(text, _Aware)
+    except msgspec.ValidationError:
+        raise ValidationFailed(fields={field: Reason("time")}) from None
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def refuse(fields: dict[str, Reason]) -> None:

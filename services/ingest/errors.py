@@ -99,13 +99,63 @@ REASONS: dict[str, tuple[str, str]] = {
     "depth": ("must not be nested deeper than {} levels", "중첩은 {}단계 이하여야 합니다"),
     "nul": ("must not contain the character U+0000", "U+0000 문자를 포함할 수 없습니다"),
     "repeated": ("is given more than once", "한 번만 지정할 수 있습니다"),
+    "other_file": ("differs from what was imported under this id", "이 ID로 가져온 파일과 다릅니다"),
+    "unclosed_quote": ("opens a quote that never ends", "닫히지 않은 따옴표가 있습니다"),
+    "time": (
+        "must be a time in RFC 3339, such as 2026-01-31T09:00:00Z",
+        "RFC 3339 형식의 시각이어야 합니다 (예: 2026-01-31T09:00:00Z)",
+    ),
+    "cursor": ("is not a cursor that was answered here", "이 목록에서 받은 커서가 아닙니다"),
+    "liquid": ("line {0[0]}: {0[1]}", "{0[0]}번째 줄: {0[1]}"),
+    "liquid_value": (
+        "line {}: one of the variables cannot be used there",
+        "{}번째 줄: 변수 값을 사용할 수 없습니다",
+    ),
+    "liquid_work": ("takes too much work to render", "렌더링에 필요한 처리량이 너무 많습니다"),
+    "version_size": (
+        "holds too many texts and placeholders in all",
+        "텍스트와 변수 자리가 전체적으로 너무 많습니다",
+    ),
+    "taken": ("is the name of another template", "다른 템플릿이 사용하는 이름입니다"),
+    "locale": ("must be a language tag such as ko or en-GB", "ko, en-GB와 같은 언어 태그여야 합니다"),
+    "locale_or_channel": ("needs a locale, a channel or both", "locale이나 channel이 필요합니다"),
     "title_or_body": ("title or body is required", "title 또는 body는 필수 입력 항목입니다"),
+    "recipient": (
+        "either subscription_id or external_id is required",
+        "subscription_id와 external_id 중 하나는 필수 입력 항목입니다",
+    ),
+    "one_recipient": ("must not be given with subscription_id", "subscription_id와 함께 지정할 수 없습니다"),
+    "with_person": ("can only be given with external_id", "external_id와 함께만 지정할 수 있습니다"),
+    "with_template": ("can only be given with template_id", "template_id와 함께만 지정할 수 있습니다"),
+    "one_content": ("must not be given with template_id", "template_id와 함께 지정할 수 없습니다"),
+    "batch_full": (
+        "would make more than {} messages of the batch",
+        "이 항목을 더하면 한 요청의 메시지가 {}개를 넘습니다",
+    ),
     "forbidden_key": ("is a key that the provider reserves", "프로바이더가 예약한 키입니다"),
     "idempotency_key": (
         "must be 1 to 255 printable ASCII characters",
         "출력 가능한 ASCII 문자 1~255자여야 합니다",
     ),
 }
+
+TOLD: dict[str, str] = {
+    "must be a P-256 private key in PEM (Apple's .p8 file)": "PEM 형식의 P-256 개인 키여야 합니다 (Apple .p8 파일)",
+    "must be a key that a provider token can be signed with": "프로바이더 토큰에 서명할 수 있는 키여야 합니다",
+    "must be an RSA private key of 2048 to 4096 bits in PEM": "PEM 형식의 2048~4096비트 RSA 개인 키여야 합니다",
+    "must be a whole RSA private key: its numbers do not fit together": (
+        "온전한 RSA 개인 키여야 합니다: 키를 이루는 수가 서로 맞지 않습니다"
+    ),
+    "must be an https URL": "https URL이어야 합니다",
+    "must be an e-mail address": "이메일 주소여야 합니다",
+    "is not waiting for a confirmation": "확인을 기다리는 상태가 아닙니다",
+    "is not a status that this type of subscription can report": "이 구독 유형이 보고할 수 없는 상태 코드입니다",
+    "is for Email and SMS only": "Email과 SMS에서만 사용할 수 있습니다",
+    "must be at most 100 on one subscription": "구독 하나에 100개 이하여야 합니다",
+    "must have names of 1 to 128 and values of at most 256 characters": "이름은 1~128자, 값은 256자 이하여야 합니다",
+    "is not a cursor that was answered here": "이 목록에서 받은 커서가 아닙니다",
+}
+"""What another service says of a field comes as text in English; its Korean."""
 
 
 def status_of(error: SignalError) -> int:
@@ -138,6 +188,8 @@ def _localize(value: Any, language: Language) -> Any:
         return (korean if language == "ko" else english).format(value.value)
     if isinstance(value, Mapping):
         return {key: _localize(item, language) for key, item in value.items()}
+    if isinstance(value, str) and language == "ko":
+        return TOLD.get(value, value)
     return value
 
 

@@ -15,6 +15,7 @@ from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Caller, Keys
 from services.ingest.errors import Language
 from services.ingest.recipients import Recipients
+from services.ingest.templated import Renderer
 
 I = TypeVar("I")  # noqa: E741 - input
 
@@ -31,6 +32,7 @@ class Gateway(NamedTuple):
     keys: Keys
     recipients: Recipients
     acceptor: Acceptor
+    renderer: Renderer
 
 
 class Answer(NamedTuple):

@@ -5,6 +5,7 @@ import re
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
+from aiohttp import hdrs
 
 from libs import rpc
 from libs.errors import ValidationFailed
@@ -23,7 +24,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Guard(NamedTuple):
     key: str
     fingerprint: bytes
-    """SHA-256 over method, path and body."""
+    """SHA-256 over method, path and body; of a stream, over what is known before it is read."""
 
 
 class Settled(NamedTuple, Generic[A]):
@@ -41,8 +42,15 @@ def guard_of(call: Call[Any]) -> Guard | None:
         return None
     if not _KEY.fullmatch(key):
         raise ValidationFailed(fields={HEADER: Reason("idempotency_key")})
-    request = b"\n".join((call.method.encode(), call.path.encode(), call.body))
+    content = call.body if call.stream is None else _outline(call)
+    request = b"\n".join((call.method.encode(), call.path.encode(), content))
     return Guard(key, hashlib.sha256(request).digest())
+
+
+def _outline(call: Call[Any]) -> bytes:
+    """For a body that is not there yet when the question is asked: what is known of it, and its query."""
+    known = [call.headers.get(name) for name in (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH, hdrs.CONTENT_ENCODING)]
+    return _encode([known, call.input])
 
 
 async def earlier(gateway: Gateway, call: Call[Any], guard: Guard | None, kind: type[A]) -> Settled[A] | None:

@@ -1,37 +1,39 @@
-"""Messages: send one, send many, look one up, ask why it went as it did."""
+"""Messages: send one, send many, with content of their own or from a template, to a subscription or to a person."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from libs import rpc, telemetry
 from libs.api.messages import (
+    MAX_BATCH,
     ApiError,
     BatchBody,
     BatchSent,
-    Event,
-    EventBrief,
     ItemResult,
-    Message,
     MessageBody,
     MessageItem,
     MessageSent,
-    Timeline,
+    SentTo,
+    TemplateMessageBody,
 )
-from libs.envelope import Content
-from libs.errors import SignalError
+from libs.envelope import Lane
+from libs.errors import SignalError, ValidationFailed
 from services.ingest.acceptance import check_item, new_message
 from services.ingest.decode import Batch, decode_batch
-from services.ingest.errors import Language, describe
+from services.ingest.errors import Language, Reason, describe
 from services.ingest.exchange import Answer, Call, Gateway, Route
 from services.ingest.idempotency import Settled, accept, earlier, guard_of
 from services.ingest.recipients import Reachable
-from services.ingest.render import rfc3339, rfc3339_or_none
-from services.ingest.why import explain_event, explain_message
+from services.ingest.render import rfc3339
+from services.ingest.targets import Found, chosen, find, target
+from services.ingest.templated import Renderings, rendered_for
 
-_decode_content = msgspec.msgpack.Decoder(Content).decode
+OfPerson = tuple[str, str, str]
+"""One of the messages to a person: its id, its subscription, that one's type."""
+Draft = tuple[MessageItem, list[Reachable]]
 
 
 class Sent(msgspec.Struct, frozen=True, array_like=True):
@@ -39,17 +41,27 @@ class Sent(msgspec.Struct, frozen=True, array_like=True):
 
     message_id: str
     subscription_id: str
+    of_person: list[OfPerson] | None = None
 
 
 class Results(msgspec.Struct, frozen=True, array_like=True):
-    """The answer to a batch, likewise: for each item the id of its message, or the `error` object."""
+    """The answer to a batch, likewise: for each item the id of its message, its messages to a person, or the `error`
+    object."""
 
-    items: list[str | dict[str, Any]]
+    items: list[str | list[OfPerson] | dict[str, Any]]
 
 
 async def send(gateway: Gateway, call: Call[MessageBody]) -> Answer:
+    return await _counting_refusals(gateway, call, call.input)
+
+
+async def send_template(gateway: Gateway, call: Call[TemplateMessageBody]) -> Answer:
+    return await _counting_refusals(gateway, call, msgspec.convert(call.input, MessageBody, from_attributes=True))
+
+
+async def _counting_refusals(gateway: Gateway, call: Call[Any], body: MessageBody) -> Answer:
     try:
-        return await _send(gateway, call)
+        return await _send(gateway, call, body)
     except SignalError as error:
         _count_refusal(error)
         raise
@@ -59,20 +71,41 @@ def _count_refusal(error: SignalError) -> None:
     telemetry.counter("messages_refused_total", code=error.code).inc()
 
 
-async def _send(gateway: Gateway, call: Call[MessageBody]) -> Answer:
-    body = call.input
+async def _send(gateway: Gateway, call: Call[Any], body: MessageBody) -> Answer:
     check_item(body)
-    guard = None if body.validate_only else guard_of(call)
+    guard = guard_of(call)
+    if body.validate_only:
+        guard = None
     before = await earlier(gateway, call, guard, Sent)
     if before is not None:
         return _sent(before)
-    lane = body.priority or "normal"
-    reachable = await gateway.recipients.one(call.caller.application_id, body.subscription_id.lower(), lane)
-    message = new_message(body, reachable, lane)
-    sent = Sent(message.message_id, message.subscription_id)
+    lane, application_id = body.priority or "normal", call.caller.application_id
+    reachable = await target(gateway.recipients, application_id, body, lane)
+    renderings = await gateway.renderer.one(application_id, body, reachable, lane)
+    messages = _messages((body, reachable), lane, renderings)
+    of_person = None if body.external_id is None else _of_person(messages, reachable)
+    sent = Sent(messages[0].message_id, messages[0].subscription_id, of_person)
     if body.validate_only:
-        return Answer(200, MessageSent(status="valid", subscription_id=sent.subscription_id))
-    return _sent(await accept(gateway, call, "single", [message], guard, sent))
+        to = UNSET if of_person is None else _told(of_person, "valid")
+        return Answer(200, MessageSent(status="valid", subscription_id=sent.subscription_id, messages=to))
+    return _sent(await accept(gateway, call, "single", messages, guard, sent))
+
+
+def _messages(draft: Draft, lane: Lane, renderings: Renderings | None) -> list[rpc.NewMessage]:
+    item, reachable = draft
+    return [new_message(item, each, lane, rendered_for(item, each.recipient, renderings)) for each in reachable]
+
+
+def _of_person(messages: list[rpc.NewMessage], reachable: list[Reachable]) -> list[OfPerson]:
+    pairs = zip(messages, reachable, strict=True)
+    return [(message.message_id, message.subscription_id, each.recipient.type) for message, each in pairs]
+
+
+def _told(of_person: list[OfPerson], status: Literal["pending", "valid"]) -> list[SentTo]:
+    return [
+        SentTo(subscription_id=subscription, type=kind, message_id=UNSET if status == "valid" else message)
+        for message, subscription, kind in of_person
+    ]
 
 
 def _sent(settled: Settled[Sent]) -> Answer:
@@ -82,112 +115,100 @@ def _sent(settled: Settled[Sent]) -> Answer:
         subscription_id=sent.subscription_id,
         message_id=sent.message_id,
         created_at=rfc3339(settled.created_at_ms),
+        messages=UNSET if sent.of_person is None else _told(sent.of_person, "pending"),
     )
     return Answer(201, data, settled.headers)
 
 
 async def send_batch(gateway: Gateway, call: Call[Batch]) -> Answer:
     batch = call.input
-    guard = None if batch.validate_only else guard_of(call)
+    guard = guard_of(call)
+    if batch.validate_only:
+        guard = None
     before = await earlier(gateway, call, guard, Results)
     if before is not None:
         return _results(before, "pending")
-    ids = [item.subscription_id.lower() for item in batch.items if isinstance(item, MessageItem)]
-    reachable = await gateway.recipients.many(call.caller.application_id, ids) if ids else {}
-    messages, results = _sort(batch.items, reachable, call.language)
+    application_id = call.caller.application_id
+    drafts = _drafts(batch.items, await find(gateway.recipients, application_id, batch.items))
+    good = [draft for draft in drafts if not isinstance(draft, SignalError)]
+    renderings = iter(await gateway.renderer.many(application_id, good))
+    messages, results = _sort(drafts, renderings, call.language)
     if batch.validate_only or not messages:
         # Nothing happened that a repetition could do twice: nothing is kept under the key.
         return _results(Settled(results, 0, {}), "valid")
     return _results(await accept(gateway, call, "batch", messages, guard, results), "pending")
 
 
-def _sort(
-    items: Sequence[MessageItem | SignalError], reachable: dict[str, Reachable], language: Language
-) -> tuple[list[rpc.NewMessage], Results]:
-    messages: list[rpc.NewMessage] = []
-    results: list[str | dict[str, Any]] = []
+def _drafts(items: Sequence[MessageItem | SignalError], found: Found) -> list[Draft | SignalError]:
+    """Each item and whom it goes to, or why it cannot."""
+    drafts: list[Draft | SignalError] = []
+    room = MAX_BATCH
     for item in items:
         try:
             if isinstance(item, SignalError):
                 raise item
             check_item(item)
-            message = new_message(item, reachable.get(item.subscription_id.lower()), item.priority or "bulk")
+            reachable = chosen(item, found)
+            if len(reachable) > room:
+                raise ValidationFailed(fields={"strategy": Reason("batch_full", MAX_BATCH)})
+        except SignalError as error:
+            drafts.append(error)
+        else:
+            room -= len(reachable)
+            drafts.append((item, reachable))
+    return drafts
+
+
+def _sort(
+    drafts: list[Draft | SignalError], renderings: Iterator[Renderings | None], language: Language
+) -> tuple[list[rpc.NewMessage], Results]:
+    messages: list[rpc.NewMessage] = []
+    results: list[str | list[OfPerson] | dict[str, Any]] = []
+    for draft in drafts:
+        try:
+            if isinstance(draft, SignalError):
+                raise draft
+            item, reachable = draft
+            made = _messages(draft, item.priority or "bulk", next(renderings))
         except SignalError as error:
             _count_refusal(error)
             results.append(describe(error, language))
         else:
-            messages.append(message)
-            results.append(message.message_id)
+            messages += made
+            results.append(made[0].message_id if item.external_id is None else _of_person(made, reachable))
     return messages, Results(results)
 
 
 def _results(settled: Settled[Results], status: Literal["pending", "valid"]) -> Answer:
     items = settled.answer.items
     rendered = [_result(item, status) for item in items]
-    refused = sum(not isinstance(item, str) for item in items)
+    refused = sum(isinstance(item, dict) for item in items)
     return Answer(200, BatchSent(rendered, len(items) - refused, refused), settled.headers)
 
 
-def _result(item: str | dict[str, Any], status: Literal["pending", "valid"]) -> ItemResult:
-    if not isinstance(item, str):
+def _result(item: str | list[OfPerson] | dict[str, Any], status: Literal["pending", "valid"]) -> ItemResult:
+    if isinstance(item, dict):
         return ItemResult(error=ApiError(**item))
-    return ItemResult(message_id=None if status == "valid" else item, status=status)
+    of_person: list[SentTo] | UnsetType = UNSET
+    if not isinstance(item, str):
+        of_person = _told(item, status)
+        item = item[0][0]
+    return ItemResult(message_id=None if status == "valid" else item, status=status, messages=of_person)
 
 
-async def get(gateway: Gateway, call: Call[None]) -> Answer:
-    view = await _view(gateway, call)
-    content = Content() if view.content is None else _decode_content(view.content)
-    message = Message(
-        id=view.id,
-        subscription_id=view.subscription_id,
-        title=content.title,
-        body=content.body,
-        data=None if view.content is None else content.data,
-        content_erased=True if view.content is None else UNSET,
-        status=view.status,
-        created_at=rfc3339(view.created_at_ms),
-        sent_at=rfc3339_or_none(view.sent_at_ms),
-        received_at=rfc3339_or_none(view.received_at_ms),
-        converted_at=rfc3339_or_none(view.converted_at_ms),
-        failed_at=rfc3339_or_none(view.failed_at_ms),
-        cancelled_at=rfc3339_or_none(view.cancelled_at_ms),
-        reason=view.reason,
-        channel=view.channel,
-        priority=view.lane,
-        category=view.category,
-        attempt=view.attempt,
-        events=[EventBrief(event.kind, rfc3339(event.occurred_at_ms)) for event in view.events],
-    )
-    return Answer(200, message)
-
-
-async def events(gateway: Gateway, call: Call[None]) -> Answer:
-    view = await _view(gateway, call)
-    timeline = Timeline(
-        id=view.id,
-        status=view.status,
-        why=explain_message(view, call.language),
-        events=[_event(event, view, call.language) for event in view.events],
-        next_attempt_at=UNSET if view.next_attempt_at_ms is None else rfc3339(view.next_attempt_at_ms),
-    )
-    return Answer(200, timeline)
-
-
-def _event(event: rpc.EventView, view: rpc.MessageView, language: Language) -> Event:
-    return Event(
-        event_type=event.kind,
-        occurred_at=rfc3339(event.occurred_at_ms),
-        attempt=event.attempt,
-        reason=event.reason,
-        data=event.data,
-        why=explain_event(event, view, language),
-    )
-
-
-async def _view(gateway: Gateway, call: Call[None]) -> rpc.MessageView:
-    question = rpc.GetMessage(call.caller.application_id, call.id())
-    return await gateway.bus.call("lifecycle", "get", question, rpc.MessageView)
-
+TO_SOMEBODY = (
+    "resource_not_found",
+    "subscription_disabled",
+    "invalid_subscription_type",
+    "invalid_message_content",
+    "message_too_large",
+)
+FROM_TEMPLATE = (
+    "template_not_found",
+    "template_inactive",
+    "missing_required_variable",
+    "invalid_template_variables",
+)
 
 ROUTES = (
     Route(
@@ -200,15 +221,27 @@ ROUTES = (
         answer=MessageSent,
         status=201,
         other_statuses=(200,),
-        errors=(
-            "resource_not_found",
-            "subscription_disabled",
-            "invalid_subscription_type",
-            "invalid_message_content",
-            "message_too_large",
-        ),
+        errors=(*TO_SOMEBODY, *FROM_TEMPLATE),
         repeat="own",
         example={"subscription_id": "0199a1b2-0000-7000-8000-000000000002", "title": "Hello", "body": "It works."},
+    ),
+    Route(
+        method="POST",
+        path="/messages/template",
+        summary="Send a message made from a template",
+        scopes=("send",),
+        handler=send_template,
+        body=TemplateMessageBody,
+        answer=MessageSent,
+        status=201,
+        other_statuses=(200,),
+        errors=(*TO_SOMEBODY, *FROM_TEMPLATE),
+        repeat="own",
+        example={
+            "subscription_id": "0199a1b2-0000-7000-8000-000000000002",
+            "template_id": "order_confirmation",
+            "variables": {"user_name": "Gildong"},
+        },
     ),
     Route(
         method="POST",
@@ -224,23 +257,5 @@ ROUTES = (
         example={
             "messages": [{"subscription_id": "0199a1b2-0000-7000-8000-000000000002", "title": "Hello"}],
         },
-    ),
-    Route(
-        method="GET",
-        path="/messages/{id}",
-        summary="Look a message up",
-        scopes=("read",),
-        handler=get,
-        answer=Message,
-        errors=("resource_not_found",),
-    ),
-    Route(
-        method="GET",
-        path="/messages/{id}/events",
-        summary="Why a message went as it did",
-        scopes=("read",),
-        handler=events,
-        answer=Timeline,
-        errors=("resource_not_found",),
     ),
 )

@@ -6,6 +6,7 @@ import msgspec
 
 from libs import rpc
 from libs.api.messages import ConversionReported, ConvertBody, StatusBody, StatusReported
+from libs.errors import ResourceNotFound
 from services.ingest.decode import MAX_DEPTH, refuse, too_deep, unstorable
 from services.ingest.errors import Reason
 from services.ingest.exchange import Answer, Call, Gateway, Route
@@ -44,7 +45,11 @@ async def _report(
     data: dict[str, Any] | None = None,
 ) -> rpc.ReceiptReply:
     caller = call.caller
-    receipt = rpc.Receipt(caller.application_id, call.id(), kind, caller.actor, action, data or {})
+    if caller.bearer_only and caller.subscription_id is None:
+        raise ResourceNotFound(id=call.id())
+    receipt = rpc.Receipt(
+        caller.application_id, call.id(), kind, caller.actor, action, data or {}, caller.subscription_id
+    )
     return await gateway.bus.call("lifecycle", "receipt", receipt, rpc.ReceiptReply)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from libs.message import FAILING
 from libs.retry import TABLE, schedule_for
 from libs.rpc import EventView, MessageView
+from libs.stops import REASON, is_held
 from services.ingest.errors import Language
 
 PROVIDERS = {"apns": "APNs", "fcm": "FCM"}
@@ -41,6 +42,14 @@ SENTENCES: dict[str, Sentence] = {
 """Total over `libs.message.KINDS`."""
 
 OURS: dict[tuple[str, str], Sentence] = {
+    ("held", REASON): Sentence(
+        "Held back by an emergency stop; it goes on when the stop is released",
+        "긴급 중지로 보류되었으며, 중지가 해제되면 이어서 발송합니다",
+    ),
+    ("retried", "resend"): Sentence(
+        "Sent again on request: attempt {attempt} began",
+        "요청에 따라 다시 발송합니다. {attempt}번째 시도를 시작했습니다",
+    ),
     ("failed", "dead_letter"): Sentence(
         "It defeated its handler repeatedly and was set aside", "처리에 반복해서 실패하여 격리되었습니다"
     ),
@@ -64,7 +73,7 @@ OURS: dict[tuple[str, str], Sentence] = {
         "이 구독 유형을 지원하는 발송기가 없어 보내지 않았습니다",
     ),
 }
-"""Failures that no provider caused, by kind and reason."""
+"""What no provider caused, by kind and reason."""
 
 UNKNOWN = Sentence(
     "No answer from {provider} ({reason}), so the outcome is unknown",
@@ -83,11 +92,17 @@ KEPT = Sentence(
     "the token was registered again since, so the subscription stays",
     "토큰이 그 후 다시 등록되어 구독은 유지됩니다",
 )
-ATTEMPT = Sentence(
-    "attempt {attempt} of {attempts} ({retry_class})", "{attempts}회 중 {attempt}번째 시도({retry_class})"
-)
-ATTEMPT_UNLIMITED = Sentence("attempt {attempt} ({retry_class})", "{attempt}번째 시도({retry_class})")
+ATTEMPT = Sentence("attempt {tried} of {attempts} ({retry_class})", "{attempts}회 중 {tried}번째 시도({retry_class})")
+ATTEMPT_UNLIMITED = Sentence("attempt {tried} ({retry_class})", "{tried}번째 시도({retry_class})")
 ACTION = Sentence("{action}", "{action}")
+TEMPLATED = Sentence(
+    "made from version {template_version} of its template", "템플릿 버전 {template_version}(으)로 만들었습니다"
+)
+LOCALIZED = Sentence(
+    "made from version {template_version} of its template for {template_locale}",
+    "템플릿 버전 {template_version}, 언어 {template_locale}(으)로 만들었습니다",
+)
+RELEASED = Sentence("the emergency stop was released", "긴급 중지가 해제되었습니다")
 AGAIN = Sentence("It will be tried again.", "다시 시도합니다.")
 UNSAID = Sentence("no reason given", "이유 없음")
 
@@ -136,6 +151,10 @@ def _clauses(event: EventView, message: MessageView) -> list[Sentence]:
         clauses.append(ACTIVE)
     if event.kind == "created" and message.category == "ad" and data.get("ad_consent"):
         clauses.append(AGREED)
+    if event.kind == "created" and data.get("template_version") is not None:
+        clauses.append(LOCALIZED if data.get("template_locale") else TEMPLATED)
+    if event.kind == "retried" and is_held(str(data.get("waited_for", ""))):
+        clauses.append(RELEASED)
     if event.kind == "failed" and "disable" in data:
         clauses.append(DISABLED)
     if event.kind == "failed" and data.get("address") == "kept":
@@ -152,14 +171,21 @@ def _attempts(event: EventView, message: MessageView) -> int | None:
     return schedule_for(retry_class, message.lane).attempts if retry_class in TABLE else None
 
 
+def _tried(event: EventView, message: MessageView) -> int:
+    """The attempt as the schedule of retries counts it: not what a stop held, nor what came before a resend."""
+    earlier = (e for e in message.events if e.kind == "retried" and e.attempt <= event.attempt)
+    return event.attempt - sum(int(e.data.get("uncounted", 0)) for e in earlier)
+
+
 def _told(event: EventView, message: MessageView, language: Language) -> dict[str, Any]:
     """The values that sentences and clauses may name."""
-    names = ("subscription_status", "retry_class", "action", "disable")
+    names = ("subscription_status", "retry_class", "action", "disable", "template_version", "template_locale")
     return {
         **{name: event.data.get(name) for name in names},
         "reason": event.reason or _say(UNSAID, {}, language),
         "provider": PROVIDERS.get(message.channel, message.channel),
         "attempt": event.attempt,
+        "tried": _tried(event, message),
         "attempts": _attempts(event, message),
     }
 

@@ -3,16 +3,21 @@
 from libs.bus import Bus
 from libs.envelope import LANES
 from libs.pg import connect_pool
+from libs.ring import follow
 from libs.seal import KeyRing
 from libs.service import Runtime, main
 
 from . import queries
 from .accept import Acceptor
+from .control import Control
+from .export import Exporter
+from .forget import Forgetter
 from .handlers import Handlers
 from .handoff import Publisher
 from .outcomes import Outcomes
 from .parts import spawn_singletons
 from .record import Recorder
+from .seals import Seals
 from .settings import Settings
 from .views import Views
 
@@ -32,12 +37,17 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     if own.only not in ("all", "rpc"):
         return
     ring = KeyRing.load(settings.keys.ring_file)
+    runtime.spawn(follow(ring, bus, "lifecycle"), "ring")
     recorder = Recorder(pool, own.transactions, settings.retry.scale)
     for lane in LANES:
         outcomes = Outcomes(bus, recorder, lane, own.outcome_slots)
         runtime.serve(outcomes.consumer, f"outcomes_{lane}")
     acceptor = Acceptor(pool, ring, publisher, own.transactions)
-    handlers = Handlers(pool, bus, acceptor, recorder, Views(pool, bus, ring), runtime.clock)
+    seals = Seals(pool, bus, ring)
+    views = Views(pool, seals)
+    control = Control(pool, publisher, views, own.transactions)
+    sealing = Exporter(pool, seals), seals, Forgetter(pool)
+    handlers = Handlers(pool, bus, acceptor, recorder, views, runtime.clock, control, *sealing)
     await bus.serve("lifecycle", handlers.verbs())
 
 

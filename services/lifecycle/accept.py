@@ -13,12 +13,12 @@ from libs.envelope import LANES, Accepted, Lane
 from libs.errors import ServiceUnavailable
 from libs.ids import new_id
 from libs.pg import Connection, Pool
-from libs.rpc import Accept, AcceptReply, LookUpIdempotency, NewMessage, Replay
+from libs.rpc import Accept, AcceptReply, LookUpIdempotency, NewMessage, Remember, Replay
 from libs.seal import KeyRing, associated
 
 from . import queries
 from .handoff import Handoff, Publisher, cut, record
-from .idempotency import answered_before, look_up
+from .idempotency import answered_before, keep, look_up
 
 DEFAULT_TTL = 86_400
 """Seconds: pending for more than a day is expired (SEQ-003 §10)."""
@@ -39,6 +39,9 @@ class Acceptor:
         self._publisher = publisher
         self._replays: Coalescer[LookUpIdempotency, Replay] = Coalescer(
             partial(look_up, pool), concurrency=transactions
+        )
+        self._keepings: Coalescer[Remember, Replay] = Coalescer(
+            partial(keep, pool), concurrency=transactions, weight=lambda one: 1 + len(one.idempotency.answer) // 4096
         )
         self._coalescers: dict[tuple[Lane, str], Coalescer[_Sealed, AcceptReply]] = {
             (lane, source): Coalescer(
@@ -61,6 +64,10 @@ class Acceptor:
     async def replay(self, request: LookUpIdempotency) -> Replay:
         """What was answered under this key. Raises `IdempotencyKeyReused` if it was to another request."""
         return await self._replays.submit(request)
+
+    async def remember(self, request: Remember) -> Replay:
+        """Keeps an answer under its key. Raises `IdempotencyKeyReused` if the key has another request's."""
+        return await self._keepings.submit(request)
 
     def _seal(self, application_id: str, message: NewMessage) -> bytes:
         key = self._ring.unwrap(message.key_id, message.wrapped_key)
@@ -138,6 +145,8 @@ def _event_row(request: Accept, message: NewMessage, sealed: bytes) -> tuple[obj
         "request_id": request.request_id,
         **message.why,
     }
+    if message.user_id is not None:
+        data["user_id"] = message.user_id
     if message.collapse_key is not None:
         data["collapse_hash"] = _collapse_hash(message.collapse_key).hex()
     return (message.message_id, "created", 1, "", request.application_id, data, sealed)
@@ -154,6 +163,9 @@ def _message_row(request: Accept, message: NewMessage, handoff_id: str) -> tuple
         message.ttl or DEFAULT_TTL,
         handoff_id,
         None if message.collapse_key is None else _collapse_hash(message.collapse_key),
+        message.user_id,
+        message.why.get("template_id"),
+        message.why.get("template_version"),
     )
 
 

@@ -17,23 +17,39 @@ from libs.rpc import (
     AcceptMany,
     AcceptReply,
     AskTime,
+    Cancelled,
+    CancelMessage,
+    Empty,
+    ExportMessages,
+    ForgetSubjects,
     GetMessage,
     Known,
     KnownOutcomes,
+    ListMessages,
     LookUpIdempotency,
+    MessagePage,
+    MessagesExport,
     MessageView,
     Now,
     Receipt,
     ReceiptReply,
+    Remember,
     Replay,
+    ResendMessage,
+    Resent,
     Verdict,
 )
 from libs.subjects import stream_of
 
 from . import queries
 from .accept import Acceptor
+from .control import Control
+from .export import Exporter
+from .forget import Forgetter
+from .listing import Listing
 from .reconcile import passed
 from .record import Facts, Recorder
+from .seals import Seals
 from .views import Views
 
 _OUTCOMES_WAIT_SECONDS = 8.0
@@ -41,7 +57,17 @@ _OUTCOMES_WAIT_SECONDS = 8.0
 
 class Handlers:
     def __init__(
-        self, pool: Pool, bus: Bus, acceptor: Acceptor, recorder: Recorder, views: Views, clock: Clock
+        self,
+        pool: Pool,
+        bus: Bus,
+        acceptor: Acceptor,
+        recorder: Recorder,
+        views: Views,
+        clock: Clock,
+        control: Control,
+        exporter: Exporter,
+        seals: Seals,
+        forgetter: Forgetter,
     ) -> None:
         self._pool = pool
         self._bus = bus
@@ -49,13 +75,24 @@ class Handlers:
         self._recorder = recorder
         self._views = views
         self._clock = clock
+        self._control = control
+        self._listing = Listing(pool)
+        self._seals = seals
+        self._exporter = exporter
+        self._forgetter = forgetter
 
     def verbs(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[Any], Awaitable[msgspec.Struct]]]]:
         return {
             "accept": (Accept, self.accept),
             "accept_many": (AcceptMany, self.accept_many),
             "replay": (LookUpIdempotency, self.replay),
+            "remember": (Remember, self.remember),
             "get": (GetMessage, self.get),
+            "list": (ListMessages, self.page),
+            "cancel": (CancelMessage, self.cancel),
+            "resend": (ResendMessage, self.resend),
+            "export": (ExportMessages, self.export),
+            "forget": (ForgetSubjects, self.forget),
             "receipt": (Receipt, self.receipt),
             "known_outcomes": (KnownOutcomes, self.known_outcomes),
             "now": (AskTime, self.now),
@@ -76,19 +113,46 @@ class Handlers:
     async def replay(self, request: LookUpIdempotency) -> Replay:
         return await self._acceptor.replay(request)
 
+    async def remember(self, request: Remember) -> Replay:
+        return await self._acceptor.remember(request)
+
+    async def page(self, request: ListMessages) -> MessagePage:
+        return await self._listing.page(request)
+
+    async def cancel(self, request: CancelMessage) -> Cancelled:
+        return await self._control.cancel(request)
+
+    async def resend(self, request: ResendMessage) -> Resent:
+        return await self._control.resend(request)
+
+    async def export(self, request: ExportMessages) -> MessagesExport:
+        return await self._exporter.page(request)
+
+    async def forget(self, request: ForgetSubjects) -> Empty:
+        return await self._forgetter.forget(request)
+
     async def get(self, request: GetMessage) -> MessageView:
         return await self._views.message(request.application_id, request.message_id)
 
     async def receipt(self, request: Receipt) -> ReceiptReply:
-        """`converted` is recorded beside `received`, with the same time: both facts hold."""
+        """`converted` is recorded beside `received`, with the same time: both facts hold.
+
+        What the app attached to a conversion is personal: it is sealed like the content.
+        """
         at = int(self._clock.time() * 1000)
-        data = {"action": request.action, "actor": request.actor, "data": request.data}
+        data = {"action": request.action, "actor": request.actor}
+        attached = None
+        if request.data:
+            attached = await self._seals.attach(
+                request.application_id, request.message_id, request.action, request.data
+            )
         kinds = ("received", "converted") if request.kind == "converted" else ("received",)
         facts = [
             Outcome(request.message_id, kind, 0, request.action if kind == "converted" else "", at, data=data)
             for kind in kinds
         ]
-        recorded = await self._recorder.record("normal", Facts(request.application_id, facts))
+        told = Facts(request.application_id, facts, request.subscription_id, attached)
+        recorded = await self._recorder.record("normal", told)
         if request.message_id not in recorded:
             raise ResourceNotFound(id=request.message_id)
         found = recorded[request.message_id]

@@ -1,8 +1,8 @@
 """The same request under the same Idempotency-Key is written once; key and messages commit together."""
 
-from libs.errors import IdempotencyKeyReused
+from libs.errors import IdempotencyKeyReused, ServiceUnavailable
 from libs.pg import Connection, Pool, Row
-from libs.rpc import Accept, AcceptReply, LookUpIdempotency, Replay
+from libs.rpc import Accept, AcceptReply, LookUpIdempotency, Remember, Replay
 
 from . import queries
 from .queries import Key
@@ -16,7 +16,9 @@ async def answered_before(c: Connection, batch: list[Accept]) -> dict[int, Accep
             first.setdefault((request.application_id, request.idempotency.key), index)
     if not first:
         return {}
-    rows = [(*key, given.fingerprint, given.answer) for key, i in first.items() if (given := batch[i].idempotency)]
+    rows: list[tuple[str, str, bytes, bytes, list[str]]] = [
+        (*key, given.fingerprint, given.answer, []) for key, i in first.items() if (given := batch[i].idempotency)
+    ]
     claimed = await queries.claim_idempotency_keys(c, rows)
     found = await queries.idempotency_keys(c, list(first)) if len(claimed) < _guarded(batch) else {}
     return {
@@ -31,6 +33,29 @@ async def look_up(pool: Pool, batch: list[LookUpIdempotency]) -> list[Replay | E
     async with pool.connection() as c:
         found = await queries.idempotency_keys(c, list({(each.application_id, each.key) for each in batch}))
     return [_replay(each, found.get((each.application_id, each.key))) for each in batch]
+
+
+async def keep(pool: Pool, batch: list[Remember]) -> list[Replay | Exception]:
+    """Many answers at once. Whoever comes second is told the answer of the first, also within the batch."""
+    first: dict[Key, int] = {}
+    for index, each in enumerate(batch):
+        first.setdefault((each.application_id, each.idempotency.key), index)
+    rows = [(*key, (g := batch[i].idempotency).fingerprint, g.answer, batch[i].subjects) for key, i in first.items()]
+    async with pool.connection() as c:
+        claimed = await queries.claim_idempotency_keys(c, rows)
+        found = await queries.idempotency_keys(c, list(first)) if len(claimed) < len(batch) else {}
+    kept = {first[key] for key in claimed}
+    return [
+        Replay() if index in kept else _kept(each, found.get((each.application_id, each.idempotency.key)))
+        for index, each in enumerate(batch)
+    ]
+
+
+def _kept(request: Remember, row: Row | None) -> Replay | Exception:
+    given = request.idempotency
+    if row is None:  # it grew too old between two statements
+        return ServiceUnavailable(reason="idempotency_key_expired", retry_after=1)
+    return _replay(LookUpIdempotency(request.application_id, given.key, given.fingerprint), row)
 
 
 def _guarded(batch: list[Accept]) -> int:

@@ -12,11 +12,13 @@ from .handoff import Publisher
 from .leader import every, lead
 from .reconcile import Reconciler
 from .relay import Relay
+from .release import Release
 from .settings import Settings
 from .timekeeper import Timekeeper
 
 _RELAY_SECONDS = 0.05
 _DUE_SECONDS = 0.2
+_RELEASE_SECONDS = 0.5
 _RECONCILE_SECONDS = 1.0
 _MEASURE_SECONDS = 2.0
 _HOUSEKEEPING_SECONDS = 30.0
@@ -36,6 +38,7 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
         part = Timekeeper(pool, publisher)
         await _all(
             every(_DUE_SECONDS, part.round, "timekeeper"),
+            every(_RELEASE_SECONDS, Release(pool, bus).round, "release"),
             every(_HOUSEKEEPING_SECONDS, part.housekeeping, "housekeeping"),
         )
 

@@ -19,6 +19,9 @@ MESSAGE_COLUMNS = (
     "ttl",
     "handoff_id",
     "collapse_hash",
+    "user_id",
+    "template_id",
+    "template_version",
 )
 
 INSERT_HANDOFFS = """
@@ -30,11 +33,13 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[])
 NOW_MS = "SELECT (extract(EPOCH FROM now()) * 1000)::bigint"
 
 INSERT_IDEMPOTENCY_KEYS = """
-INSERT INTO lifecycle.idempotency_keys (application_id, key, fingerprint, answer)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[])
+INSERT INTO lifecycle.idempotency_keys (application_id, key, fingerprint, answer, subjects)
+SELECT k.application_id, k.key, k.fingerprint, k.answer, string_to_array(k.subjects, ',')::uuid[]
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::text[])
+    AS k (application_id, key, fingerprint, answer, subjects)
 ORDER BY 1, 2
 ON CONFLICT (application_id, key) DO UPDATE
-    SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = now()
+    SET fingerprint = excluded.fingerprint, answer = excluded.answer, subjects = excluded.subjects, created_at = now()
     WHERE idempotency_keys.created_at < now() - interval '24 hours'
 RETURNING application_id, key
 """
@@ -70,12 +75,14 @@ Key = tuple[str, str]
 """(application id, Idempotency-Key)."""
 
 
-async def claim_idempotency_keys(c: Connection, rows: Sequence[tuple[str, str, bytes, bytes]]) -> set[Key]:
-    """Rows of (application id, key, fingerprint, answer), each key once. Returns those that were not used before.
+async def claim_idempotency_keys(c: Connection, rows: Sequence[tuple[str, str, bytes, bytes, list[str]]]) -> set[Key]:
+    """Rows of (application id, key, fingerprint, answer, subjects), each key once. Returns those not used before.
 
     Waits for a request with the same key that is just being committed.
     """
-    claimed = await c.fetch(INSERT_IDEMPOTENCY_KEYS, *zip(*rows, strict=True))
+    applications, keys, fingerprints, answers, subjects = zip(*rows, strict=True)
+    of_each = [",".join(ids) for ids in subjects]
+    claimed = await c.fetch(INSERT_IDEMPOTENCY_KEYS, applications, keys, fingerprints, answers, of_each)
     return {(str(row["application_id"]), row["key"]) for row in claimed}
 
 
@@ -91,9 +98,10 @@ async def delete_old_idempotency_keys(c: Connection) -> None:
 # recording ------------------------------------------------------------------------------------------------------------
 
 LOCK_MESSAGES = """
-SELECT id, application_id, subscription_id, lane, status, attempt,
+SELECT id, application_id, subscription_id, channel, lane, status, attempt, uncounted, waited_ms,
     (extract(EPOCH FROM created_at) * 1000)::bigint AS created_at_ms,
-    (extract(EPOCH FROM created_at) * 1000)::bigint + ttl::bigint * 1000 AS deadline_ms,
+    (extract(EPOCH FROM created_at) * 1000)::bigint + ttl::bigint * 1000 + waited_ms AS deadline_ms,
+    (extract(EPOCH FROM cancelled_at) * 1000)::bigint AS cancelled_at_ms,
     (extract(EPOCH FROM now()) * 1000)::bigint AS now_ms
 FROM lifecycle.messages
 WHERE id = ANY ($1::uuid[])
@@ -190,9 +198,10 @@ SET status = p.status, attempt = p.attempt, reason = p.reason, sent_at = p.sent_
     converted_at = p.converted_at, failed_at = p.failed_at, cancelled_at = p.cancelled_at
 FROM projected AS p
 WHERE m.id = p.message_id AND m.id = ANY ($1::uuid[])
-RETURNING m.id, m.application_id, m.status, m.attempt,
+RETURNING m.id, m.application_id, m.subscription_id, m.status, m.attempt,
     (extract(EPOCH FROM m.received_at) * 1000)::bigint AS received_at_ms,
-    (extract(EPOCH FROM m.converted_at) * 1000)::bigint AS converted_at_ms
+    (extract(EPOCH FROM m.converted_at) * 1000)::bigint AS converted_at_ms,
+    (extract(EPOCH FROM m.cancelled_at) * 1000)::bigint AS cancelled_at_ms
 """  # noqa: S608 - made of constants
 SELECT_FOLD = f"""
 {FOLD}
@@ -258,7 +267,7 @@ async def delete_due(c: Connection, ids: list[str]) -> None:
 # What an envelope is made of, from the log: the way back for retries and for lost work.
 SELECT_SENDABLE = """
 SELECT m.id, m.application_id, m.subscription_id, m.lane, m.category, m.attempt, e.sealed,
-    (extract(EPOCH FROM m.created_at) * 1000)::bigint + m.ttl::bigint * 1000 AS deadline_ms
+    (extract(EPOCH FROM m.created_at) * 1000)::bigint + m.ttl::bigint * 1000 + m.waited_ms AS deadline_ms
 FROM lifecycle.messages AS m
 JOIN lifecycle.message_events AS e
     ON e.message_id = m.id AND e.kind = 'created' AND e.attempt = 1 AND e.key = ''
@@ -302,7 +311,7 @@ SELECT m.id, m.application_id, m.status, m.attempt,
         SELECT FROM lifecycle.messages AS later
         WHERE later.subscription_id = m.subscription_id AND later.collapse_hash = m.collapse_hash AND later.id > m.id
     ) AS superseded,
-    (extract(EPOCH FROM m.created_at) * 1000)::bigint + m.ttl::bigint * 1000 AS deadline_ms,
+    (extract(EPOCH FROM m.created_at) * 1000)::bigint + m.ttl::bigint * 1000 + m.waited_ms AS deadline_ms,
     (extract(EPOCH FROM now()) * 1000)::bigint AS now_ms
 FROM lifecycle.messages AS m
 WHERE m.id = ANY ($1::uuid[])
@@ -310,7 +319,14 @@ ORDER BY m.id
 FOR NO KEY UPDATE SKIP LOCKED
 """
 TAKE_DUE = """
-DELETE FROM lifecycle.due WHERE message_id = ANY ($1::uuid[]) AND due_at <= now() RETURNING message_id, reason
+DELETE FROM lifecycle.due WHERE message_id = ANY ($1::uuid[]) AND due_at <= now()
+RETURNING message_id, reason, (extract(EPOCH FROM now() - since) * 1000)::bigint AS waited_ms
+"""
+# Sums of what the `retried` events say, so that a rebuild finds the same.
+EXTEND = """
+UPDATE lifecycle.messages AS m SET waited_ms = m.waited_ms + x.waited_ms, uncounted = m.uncounted + x.uncounted
+FROM unnest($1::uuid[], $2::bigint[], $3::smallint[]) AS x (id, waited_ms, uncounted)
+WHERE m.id = x.id AND m.id = ANY ($1::uuid[])
 """
 ENSURE_PARTITIONS = "SELECT lifecycle.ensure_partitions(8)"
 
@@ -358,9 +374,14 @@ async def lock_due_messages(c: Connection, ids: list[str]) -> list[Row]:
     return await c.fetch(LOCK_DUE_MESSAGES, ids)
 
 
-async def take_due(c: Connection, ids: list[str]) -> dict[str, str]:
-    """Message id to the reason it waited for."""
-    return {str(row["message_id"]): row["reason"] for row in await c.fetch(TAKE_DUE, ids)}
+async def take_due(c: Connection, ids: list[str]) -> dict[str, tuple[str, int]]:
+    """Message id to what it waited for, and for how many milliseconds."""
+    return {str(row["message_id"]): (row["reason"], row["waited_ms"]) for row in await c.fetch(TAKE_DUE, ids)}
+
+
+async def extend(c: Connection, rows: Sequence[tuple[str, int, int]]) -> None:
+    """Rows of (message id, milliseconds that do not count towards the ttl, attempts that retries do not count)."""
+    await c.execute(EXTEND, *zip(*rows, strict=True))
 
 
 async def ensure_partitions(c: Connection) -> None:

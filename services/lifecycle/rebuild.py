@@ -20,21 +20,33 @@ ORDER BY message_id LIMIT $2
 """
 # All that a row holds comes from the log, but for the hand-off: that is the pipeline's own note, kept where it is.
 UPSERT = f"""
-{queries.FOLD}, projected AS (SELECT message_id, {queries.PROJECTED} FROM folded)
+{queries.FOLD}, projected AS (SELECT message_id, {queries.PROJECTED} FROM folded), longer AS (
+    SELECT message_id,
+        sum((data ->> 'waited_ms')::bigint) AS waited_ms, sum((data ->> 'uncounted')::smallint) AS uncounted
+    FROM lifecycle.message_events
+    WHERE message_id = ANY ($1::uuid[]) AND kind = 'retried'
+    GROUP BY message_id
+)
 INSERT INTO lifecycle.messages AS m (
     id, application_id, subscription_id, channel, lane, category, ttl, handoff_id, collapse_hash, created_at,
+    user_id, template_id, template_version, waited_ms, uncounted,
     status, attempt, reason, sent_at, received_at, converted_at, failed_at, cancelled_at)
 SELECT e.message_id, e.application_id, (e.data ->> 'subscription_id')::uuid, e.data ->> 'channel', e.data ->> 'lane',
     e.data ->> 'category', (e.data ->> 'ttl')::integer,
     '{_NIL}', decode(e.data ->> 'collapse_hash', 'hex'), e.occurred_at,
+    (e.data ->> 'user_id')::uuid, (e.data ->> 'template_id')::uuid, (e.data ->> 'template_version')::integer,
+    coalesce(longer.waited_ms, 0), coalesce(longer.uncounted, 0),
     p.status, p.attempt, p.reason, p.sent_at, p.received_at, p.converted_at, p.failed_at, p.cancelled_at
 FROM lifecycle.message_events AS e
 JOIN projected AS p ON p.message_id = e.message_id
+LEFT JOIN longer ON longer.message_id = e.message_id
 WHERE e.message_id = ANY ($1::uuid[]) AND e.kind = 'created' AND e.attempt = 1 AND e.key = ''
 ON CONFLICT (id) DO UPDATE SET
     application_id = excluded.application_id, subscription_id = excluded.subscription_id,
     channel = excluded.channel, lane = excluded.lane, category = excluded.category, ttl = excluded.ttl,
-    collapse_hash = excluded.collapse_hash, created_at = excluded.created_at, status = excluded.status,
+    collapse_hash = excluded.collapse_hash, created_at = excluded.created_at, user_id = excluded.user_id,
+    template_id = excluded.template_id, template_version = excluded.template_version,
+    waited_ms = excluded.waited_ms, uncounted = excluded.uncounted, status = excluded.status,
     attempt = excluded.attempt, reason = excluded.reason, sent_at = excluded.sent_at,
     received_at = excluded.received_at, converted_at = excluded.converted_at, failed_at = excluded.failed_at,
     cancelled_at = excluded.cancelled_at
@@ -57,8 +69,9 @@ LIMIT {_PAGE}
 # Chained over pages: a digest of digests, in id order.
 PAGE_DIGEST = """
 SELECT max(id::text) AS last, count(*) AS rows, md5(string_agg(md5(ROW(
-    id, application_id, subscription_id, channel, lane, category, ttl, collapse_hash, created_at, status, attempt,
-    reason, sent_at, received_at, converted_at, failed_at, cancelled_at)::text), '' ORDER BY id)) AS digest
+    id, application_id, subscription_id, channel, lane, category, ttl, collapse_hash, created_at, user_id, template_id,
+    template_version, waited_ms, uncounted, status, attempt, reason, sent_at, received_at, converted_at, failed_at,
+    cancelled_at)::text), '' ORDER BY id)) AS digest
 FROM (SELECT * FROM lifecycle.messages WHERE id > $1 ORDER BY id LIMIT $2) AS page
 """
 

@@ -13,9 +13,14 @@ from libs.errors import ServiceUnavailable
 from libs.message import FINAL, Status
 from libs.pg import Connection, Pool, Row
 from libs.retry import next_delay
+from libs.stops import REASON, due_reason
 
-from . import queries
+from . import queries, queries_erasure
 
+Later = tuple[str, str, str, int, str]
+"""A row for `due`: message id, application id, lane, delay in milliseconds, reason."""
+UNTIL_RELEASED_MS = 10 * 365 * 86_400_000
+"""A stop ends when somebody ends it: its messages are moved forward then."""
 _log = telemetry.logger("record")
 
 
@@ -24,6 +29,10 @@ class Facts(msgspec.Struct, frozen=True):
 
     application_id: str
     items: list[Outcome]
+    subscription_id: str | None = None
+    """If given, messages of other subscriptions are as unknown as those of nobody."""
+    attached: bytes | None = None
+    """What an app attached to the conversion that is told, sealed."""
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -31,8 +40,9 @@ class Recorded(msgspec.Struct, frozen=True):
 
     status: Status
     attempt: int
-    received_at_ms: int | None
-    converted_at_ms: int | None
+    received_at_ms: int | None = None
+    converted_at_ms: int | None = None
+    subscription_id: str | None = None
 
 
 class Recorder:
@@ -79,44 +89,45 @@ class Recorder:
             async with self._pool.transaction() as c:
                 recorded = await self._write(c, batch)
         self._count(batch)
-        return [
-            {
-                item.message_id: recorded[item.message_id, facts.application_id]
-                for item in facts.items
-                if (item.message_id, facts.application_id) in recorded
-            }
-            for facts in batch
-        ]
+        return [_answer(facts, recorded) for facts in batch]
 
     async def _write(self, c: Connection, batch: list[Facts]) -> dict[tuple[str, str], Recorded]:
-        facts = [(each.application_id, item) for each in batch for item in each.items]
+        facts = [(each, item) for each in batch for item in each.items]
         sent = _first_sendings(facts)
         done = await queries.record_first_sent(c, [_sent_row(*sent[i]) for i in sorted(sent)]) if sent else set()
-        recorded = await self._fold_in(c, [(a, item) for a, item in facts if item.message_id not in done])
+        recorded = await self._fold_in(c, [(each, item) for each, item in facts if item.message_id not in done])
         if done:
             await queries.delete_due(c, list(done))
-        return recorded | {(i, sent[i][0]): Recorded("successful", 1, None, None) for i in done}
+        return recorded | {(i, sent[i][0]): Recorded("successful", 1) for i in done}
 
-    async def _fold_in(self, c: Connection, facts: list[tuple[str, Outcome]]) -> dict[tuple[str, str], Recorded]:
+    async def _fold_in(self, c: Connection, facts: list[tuple[Facts, Outcome]]) -> dict[tuple[str, str], Recorded]:
         """The general case: lock, append, fold all facts of each message, schedule what follows."""
         if not facts:
             return {}
         known = {str(row["id"]): row for row in await queries.lock_messages(c, list({i.message_id for _, i in facts}))}
         rows: list[tuple[object, ...]] = []
-        retries: dict[str, tuple[str, str, str, int, str]] = {}
-        for application_id, item in facts:
+        sealed: list[tuple[object, ...]] = []
+        later: dict[str, Later] = {}
+        for told, item in facts:
             message = known.get(item.message_id)
-            if message is None or str(message["application_id"]) != application_id:
+            if message is None or not _is_of(told, message):
                 self._unknown_ids.inc()
                 continue
-            rows.append(_event_row(item, message))
-            self._follow_up(item, message, rows, retries)
-        if not rows:
+            row = _event_row(item, message)
+            if told.attached is not None and item.kind == "converted":
+                sealed.append((*row, told.attached))
+            else:
+                rows.append(row)
+            self._follow_up(item, message, rows, later)
+        if rows:
+            await queries.append(c, rows)
+        if sealed:
+            await queries_erasure.append_sealed(c, sealed)
+        touched = list({str(row[0]) for row in [*rows, *sealed]})
+        if not touched:
             return {}
-        await queries.append(c, rows)
-        touched = list({str(row[0]) for row in rows})
         folded = {str(row["id"]): row for row in await queries.update_projection(c, touched)}
-        await _settle(c, folded, retries)
+        await _settle(c, folded, later)
         return {(i, str(r["application_id"])): _recorded(r) for i, r in folded.items()}
 
     def _follow_up(
@@ -124,14 +135,19 @@ class Recorder:
         item: Outcome,
         message: Row,
         rows: list[tuple[object, ...]],
-        retries: dict[str, tuple[str, str, str, int, str]],
+        later: dict[str, Later],
     ) -> None:
         """What an attempt that may be repeated leads to: a due row, or the end."""
-        if item.retry_class is None or item.attempt != message["attempt"] or message["status"] in FINAL:
+        if item.attempt != message["attempt"] or message["status"] in FINAL:
+            return
+        waiting = (item.message_id, str(message["application_id"]), message["lane"])
+        if item.kind == "held" and item.reason == REASON:
+            later[item.message_id] = (*waiting, UNTIL_RELEASED_MS, due_reason(message["channel"]))
+        if item.retry_class is None:
             return
         delay = next_delay(
             item.retry_class,
-            item.attempt,
+            item.attempt - message["uncounted"],
             message["lane"],
             retry_after=item.retry_after,
             spread=self._spread(),
@@ -146,8 +162,7 @@ class Recorder:
             rows.append(_event_row(end, message))
         else:
             telemetry.counter("retries_total", **{"class": item.retry_class}).inc()
-            waiting = (item.message_id, str(message["application_id"]), message["lane"])
-            retries[item.message_id] = (*waiting, int(delay * 1000), f"retry:{item.retry_class}")
+            later[item.message_id] = (*waiting, int(delay * 1000), f"retry:{item.retry_class}")
 
     def _count(self, batch: list[Facts]) -> None:
         items = [item for facts in batch for item in facts.items]
@@ -158,8 +173,8 @@ class Recorder:
         )
 
 
-async def _settle(c: Connection, folded: dict[str, Row], retries: dict[str, tuple[str, str, str, int, str]]) -> None:
-    waiting = [row for i, row in retries.items() if folded[i]["status"] == "errored"]
+async def _settle(c: Connection, folded: dict[str, Row], later: dict[str, Later]) -> None:
+    waiting = [row for i, row in later.items() if folded[i]["status"] not in FINAL]
     if waiting:
         await queries.insert_due(c, waiting)
     final = [i for i, row in folded.items() if row["status"] in FINAL and row["attempt"] > 0]
@@ -167,12 +182,28 @@ async def _settle(c: Connection, folded: dict[str, Row], retries: dict[str, tupl
         await queries.delete_due(c, final)
 
 
-def _first_sendings(facts: list[tuple[str, Outcome]]) -> dict[str, tuple[str, Outcome]]:
+def _is_of(facts: Facts, message: Row) -> bool:
+    return str(message["application_id"]) == facts.application_id and (
+        facts.subscription_id is None or str(message["subscription_id"]) == facts.subscription_id
+    )
+
+
+def _answer(facts: Facts, recorded: dict[tuple[str, str], Recorded]) -> dict[str, Recorded]:
+    """What one caller is told: of its own messages alone, whatever else the batch said of them."""
+    found = {item.message_id: recorded.get((item.message_id, facts.application_id)) for item in facts.items}
+    return {
+        message_id: one
+        for message_id, one in found.items()
+        if one is not None and facts.subscription_id in (None, one.subscription_id)
+    }
+
+
+def _first_sendings(facts: list[tuple[Facts, Outcome]]) -> dict[str, tuple[str, Outcome]]:
     """Messages about which this batch says one thing: the first attempt was sent."""
     count = Counter(item.message_id for _, item in facts)
     return {
-        item.message_id: (application_id, item)
-        for application_id, item in facts
+        item.message_id: (told.application_id, item)
+        for told, item in facts
         if item.kind == "sent" and item.attempt == 1 and count[item.message_id] == 1
     }
 
@@ -189,4 +220,5 @@ def _event_row(item: Outcome, message: Row) -> tuple[object, ...]:
 
 
 def _recorded(row: Row) -> Recorded:
-    return Recorded(row["status"], row["attempt"], row["received_at_ms"], row["converted_at_ms"])
+    times = row["received_at_ms"], row["converted_at_ms"]
+    return Recorded(row["status"], row["attempt"], *times, str(row["subscription_id"]))

@@ -3,6 +3,7 @@
 from libs import telemetry
 from libs.message import FINAL
 from libs.pg import Connection, Pool, Row
+from libs.stops import is_held
 
 from . import queries
 from .handoff import Handoff, Publisher, hand_off_again
@@ -40,31 +41,39 @@ class Timekeeper:
 async def _claim(c: Connection, candidates: list[str]) -> list[Handoff]:
     messages = {str(row["id"]): row for row in await queries.lock_due_messages(c, candidates)}
     taken = await queries.take_due(c, list(messages))
-    rows = []
-    for message_id, waited_for in taken.items():
-        row = _event(messages[message_id], waited_for)
+    rows, longer = [], []
+    for message_id, (waited_for, waited_ms) in taken.items():
+        held_ms = waited_ms if is_held(waited_for) else 0
+        row = _event(messages[message_id], waited_for, held_ms)
         if row is not None:
             rows.append(row)
+            longer += [(message_id, held_ms, 1)] if row[1] == "retried" and is_held(waited_for) else []
         telemetry.counter("due_claimed_total", reason=waited_for).inc()
     if not rows:
         return []
     await queries.append(c, rows)
     await queries.update_projection(c, list(taken))
+    if longer:
+        await queries.extend(c, longer)
     again = [str(row[0]) for row in rows if row[1] == "retried"]
     return await hand_off_again(c, again, 0)
 
 
-def _event(message: Row, waited_for: str) -> tuple[object, ...] | None:
+def _event(message: Row, waited_for: str, held_ms: int) -> tuple[object, ...] | None:
     """What becomes of a message whose time has come; None for one that is final already."""
     if message["status"] in FINAL:
         return None
     base = (str(message["id"]), str(message["application_id"]), message["now_ms"])
-    if message["now_ms"] >= message["deadline_ms"]:
-        data = {"deadline_ms": message["deadline_ms"], "waited_for": waited_for}
+    deadline_ms = message["deadline_ms"] + held_ms
+    if message["now_ms"] >= deadline_ms:
+        data = {"deadline_ms": deadline_ms, "waited_for": waited_for}
         return _row(base, "expired", message["attempt"], "ttl", "expired", data)
     if message["superseded"]:
         return _row(base, "superseded", message["attempt"], "", "superseded", {"waited_for": waited_for})
-    return _row(base, "retried", message["attempt"] + 1, "", None, {"waited_for": waited_for})
+    data = {"waited_for": waited_for}
+    if is_held(waited_for):
+        data |= {"waited_ms": held_ms, "uncounted": 1}
+    return _row(base, "retried", message["attempt"] + 1, "", None, data)
 
 
 def _row(

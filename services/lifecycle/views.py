@@ -1,22 +1,22 @@
 """One message as its reader sees it: projection, timeline, and the content while its data key lives."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from libs.bus import Bus
 from libs.errors import ResourceNotFound
 from libs.pg import Pool, Row
-from libs.rpc import EventView, MessageView, Resolve, Resolved
-from libs.seal import KeyRing, SealError, associated, key_id_of
+from libs.rpc import EventView, MessageView
+from libs.seal import key_id_of
+from libs.stops import is_held
 
 from . import queries
-from .accept import CONTENT_COLUMN
+from .seals import Keys, Seals, detached, opened
 
 
 class Views:
-    def __init__(self, pool: Pool, bus: Bus, ring: KeyRing) -> None:
+    def __init__(self, pool: Pool, seals: Seals) -> None:
         self._pool = pool
-        self._bus = bus
-        self._ring = ring
+        self._seals = seals
 
     async def message(self, application_id: str, message_id: str) -> MessageView:
         """Raises `ResourceNotFound` for an unknown id and for another application's alike."""
@@ -25,61 +25,73 @@ class Views:
             events = await queries.events(c, message_id, application_id) if row is not None else []
         if row is None:
             raise ResourceNotFound(id=message_id)
-        sealed = next((event["sealed"] for event in events if event["kind"] == "created"), None)
-        content = None if sealed is None else await self._open(application_id, message_id, sealed)
-        return _view(row, events, content)
+        return view_of(row, events, await self._seals.keys(application_id, sealing_keys(events)))
 
-    async def _open(self, application_id: str, message_id: str, sealed: bytes) -> bytes | None:
-        key_id = key_id_of(sealed)
-        request = Resolve(application_id, [], [key_id])
-        keys = (await self._bus.call("subscription", "resolve", request, Resolved)).keys
-        if key_id not in keys:
-            return None
-        try:
-            key = self._ring.unwrap(key_id, keys[key_id])
-            return key.open(sealed, associated(application_id, CONTENT_COLUMN, message_id))
-        except SealError:
-            return None
+    async def open(self, application_id: str, message_id: str, sealed: bytes) -> bytes | None:
+        """None: its data key was destroyed."""
+        keys = await self._seals.keys(application_id, [key_id_of(sealed)])
+        return opened(keys, application_id, message_id, sealed)
 
 
-def _view(row: Row, events: list[Row], content: bytes | None) -> MessageView:
+def sealing_keys(events: Iterable[Row]) -> set[bytes]:
+    """Ids of the data keys under which parts of these events are sealed."""
+    return {key_id_of(event["sealed"]) for event in events if event["sealed"] is not None}
+
+
+def view_of(row: Row, events: Sequence[Row], keys: Keys) -> MessageView:
+    application_id, message_id = str(row["application_id"]), str(row["id"])
+    sealed = next((event["sealed"] for event in events if event["kind"] == "created"), None)
+    content = None if sealed is None else opened(keys, application_id, message_id, sealed)
+    held = row["due_reason"] is not None and is_held(row["due_reason"])
     return MessageView(
-        id=str(row["id"]),
+        id=message_id,
         subscription_id=str(row["subscription_id"]),
         channel=row["channel"],
         lane=row["lane"],
         category=row["category"],
         status=row["status"],
         attempt=row["attempt"],
-        created_at_ms=_required(row["created_at"]),
-        sent_at_ms=_ms(row["sent_at"]),
-        received_at_ms=_ms(row["received_at"]),
-        converted_at_ms=_ms(row["converted_at"]),
-        failed_at_ms=_ms(row["failed_at"]),
-        cancelled_at_ms=_ms(row["cancelled_at"]),
+        created_at_ms=required_ms(row["created_at"]),
+        sent_at_ms=ms(row["sent_at"]),
+        received_at_ms=ms(row["received_at"]),
+        converted_at_ms=ms(row["converted_at"]),
+        failed_at_ms=ms(row["failed_at"]),
+        cancelled_at_ms=ms(row["cancelled_at"]),
         reason=row["reason"],
         content=content,
-        events=[_event(event) for event in events],
-        next_attempt_at_ms=_ms(row["due_at"]),
+        events=[_event(event, application_id, message_id, keys) for event in events],
+        next_attempt_at_ms=None if held else ms(row["due_at"]),
         next_attempt_reason=row["due_reason"],
+        user_id=text(row["user_id"]),
+        template_id=text(row["template_id"]),
+        template_version=row["template_version"],
     )
 
 
-def _event(event: Row) -> EventView:
+def _event(event: Row, application_id: str, message_id: str, keys: Keys) -> EventView:
+    """What an app attached to a conversion stands in its `data` while the data key lives."""
+    data = event["data"] or {}
+    if event["sealed"] is not None and event["kind"] == "converted":
+        attached = detached(keys, application_id, message_id, event["key"], event["sealed"])
+        data = {**data, "content_erased": True} if attached is None else {**data, "data": attached}
     return EventView(
         kind=event["kind"],
         attempt=event["attempt"],
         key=event["key"],
-        occurred_at_ms=_required(event["occurred_at"]),
+        occurred_at_ms=required_ms(event["occurred_at"]),
         reason=event["reason"],
-        data=event["data"] or {},
+        data=data,
     )
 
 
-def _required(moment: Any) -> int:
+def required_ms(moment: Any) -> int:
     milliseconds: int = round(moment.timestamp() * 1000)
     return milliseconds
 
 
-def _ms(moment: Any) -> int | None:
-    return None if moment is None else _required(moment)
+def text(identifier: Any) -> str | None:
+    return None if identifier is None else str(identifier)
+
+
+def ms(moment: Any) -> int | None:
+    return None if moment is None else required_ms(moment)

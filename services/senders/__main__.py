@@ -7,6 +7,7 @@ from libs.envelope import LANES
 from libs.errors import SignalError
 from libs.reference_time import follow, reference_clock
 from libs.service import Runtime, main
+from libs.stops import StopBoard
 
 from .apns import ApnsSender
 from .breaker import Breakers
@@ -41,8 +42,9 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.spawn(follow(reference), "clock")
     credentials = CredentialCache(bus, own.channel, runtime.clock)
     breakers = Breakers(own.channel, runtime.clock, own.breaker_seconds)
+    stops = StopBoard(bus, runtime.clock)
     for lane in LANES:
-        pipeline = Pipeline(bus, sender, credentials, breakers, runtime.clock, reference, lane, own)
+        pipeline = Pipeline(bus, sender, credentials, breakers, stops, runtime.clock, reference, lane, own)
         runtime.spawn(pipeline.reporter.run(), f"report_{lane}")
         runtime.serve(pipeline.consumer, f"deliver_{lane}")
 

@@ -13,7 +13,8 @@ from libs.cancellation import being_cancelled
 from libs.clock import Clock, ReferenceClock
 from libs.consume import Abandoned, Consumer, Held
 from libs.envelope import Delivery, Lane, Outcome, SendEnvelope
-from libs.rpc import Credential, Known, KnownOutcomes
+from libs.rpc import Credential, Known, KnownOutcomes, Stop
+from libs.stops import StopBoard
 from libs.subjects import send, stream_of
 
 from .breaker import Breakers
@@ -49,6 +50,7 @@ class Pipeline:
         sender: Sender,
         credentials: CredentialCache,
         breakers: Breakers,
+        stops: StopBoard,
         clock: Clock,
         reference: ReferenceClock,
         lane: Lane,
@@ -58,6 +60,7 @@ class Pipeline:
         self._sender = sender
         self._credentials = credentials
         self._breakers = breakers
+        self._stops = stops
         self._clock = clock
         self._reference = reference
         self._calls = asyncio.Semaphore(settings.concurrency)
@@ -84,6 +87,7 @@ class Pipeline:
         )
 
     async def handle(self, envelope: SendEnvelope, held: Held) -> None:
+        await self._stops.refresh()
         credential = await self._credentials.get(envelope.application_id)
         calls = {(item.message_id, item.attempt) for item in envelope.items}
         suspect = await self._claim(calls) or envelope.marked or held.suspect
@@ -148,6 +152,7 @@ class Pipeline:
         for index, item in enumerate(items):
             await self._unreported.acquire()
             await self._calls.acquire()
+            await self._stops.refresh()
             if not work.held.is_mine():
                 self._calls.release()
                 self._unreported.release()
@@ -163,6 +168,7 @@ class Pipeline:
 
     async def _deliver(self, work: Work, item: Delivery) -> None:
         started = self._clock.monotonic()
+        result: Result | Stop | None
         try:
             result = await self._call(work, item)
         except (Exception, asyncio.CancelledError) as error:
@@ -189,7 +195,7 @@ class Pipeline:
         if work.unreported == 0:
             work.done.set()
 
-    def _learn(self, application_id: str, result: Result | None) -> None:
+    def _learn(self, application_id: str, result: Result | Stop | None) -> None:
         """What an answer says of the application's credential."""
         match result:
             case Accepted() | Rejected():
@@ -197,10 +203,13 @@ class Pipeline:
             case TryLater(retry_class="credentials") if "breaker" not in result.data:
                 self._breakers.trip(application_id, result.reason)
 
-    async def _call(self, work: Work, item: Delivery) -> Result | None:
-        """None: past its deadline, so nobody is called."""
+    async def _call(self, work: Work, item: Delivery) -> Result | Stop | None:
+        """None: past its deadline, so nobody is called; nor where the application was stopped."""
         if self._reference.judging_ms() >= item.deadline_ms:
             return None
+        stop = self._stops.of(work.application_id, self._sender.channel)
+        if stop is not None:
+            return stop
         paused = self._breakers.reason(work.application_id)
         if paused is not None:
             return TryLater(paused, "credentials", data={"breaker": "open"})

@@ -5,6 +5,8 @@ from typing import Any
 from libs import telemetry
 from libs.clock import ReferenceClock
 from libs.envelope import Delivery, Outcome
+from libs.rpc import Stop
+from libs.stops import REASON, held_data, held_key
 
 from .contract import Accepted, Rejected, Result, TryLater
 
@@ -15,16 +17,19 @@ class Judge:
         self._clock = clock
         self._counts = {
             kind: telemetry.counter("deliveries_total", channel=channel, outcome=kind)
-            for kind in ("accepted", "rejected", "try_later", "unknown", "expired")
+            for kind in ("accepted", "rejected", "try_later", "unknown", "expired", "held")
         }
 
-    def outcome(self, item: Delivery, call_id: str, result: Result | None, duration_ms: int) -> Outcome:
-        """`result` None: the message was past its deadline, nobody was called."""
+    def outcome(self, item: Delivery, call_id: str, result: Result | Stop | None, duration_ms: int) -> Outcome:
+        """`result` None: the message was past its deadline, nobody was called; nor after an emergency stop."""
         data = self._where | {"duration_ms": duration_ms}
         match result:
             case None:
                 self._counts["expired"].inc()
                 return self._fact(item, "expired", "ttl", "expired", {"deadline_ms": item.deadline_ms})
+            case Stop():
+                self._counts["held"].inc()
+                return self._fact(item, "held", held_key(result), REASON, held_data(result, self._where["provider"]))
             case Accepted():
                 self._counts["accepted"].inc()
                 if result.provider_message_id != item.message_id:

@@ -1,83 +1,14 @@
-"""All SQL of the subscription service. Every statement carries the application."""
+"""The SQL about subscriptions. Every statement carries the application."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from libs.pg import Connection
+from services.subscription.rows import WRITTEN_FIELDS, Fact, Key, Row
 
 INDEXES_ONLY = "SELECT set_config('enable_seqscan', 'off', false)"
 """Run on each new connection. Every statement here looks rows up by key; a plan that was made while a table was empty
 would read all of it for each recipient once it has grown."""
-
-# registration ---------------------------------------------------------------------------------------------------------
-
-# Our own id before the application's: an application may use UUIDs of its own as external ids.
-FIND_USERS = """
-SELECT asked.application_id::text AS application_id, asked.name, found.id::text AS id, found.external_id,
-    found.key_id, data_keys.wrapped
-FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS asked (application_id, name, id)
-CROSS JOIN LATERAL (
-    SELECT 1 AS rank, users.* FROM subscription.users
-    WHERE users.id = asked.id AND users.application_id = asked.application_id
-    UNION ALL
-    SELECT 2 AS rank, users.* FROM subscription.users
-    WHERE users.application_id = asked.application_id AND users.external_id = asked.name
-    ORDER BY rank LIMIT 1
-) AS found
-JOIN subscription.data_keys ON data_keys.id = found.key_id AND data_keys.application_id = found.application_id
-"""
-
-# In the order of the unique index, so that two batches cannot wait for each other.
-INSERT_USERS = """
-WITH fresh AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[])
-        AS fresh (id, application_id, external_id, key_id, wrapped)
-), made AS (
-    INSERT INTO subscription.users (id, application_id, external_id, key_id)
-    SELECT id, application_id, external_id, key_id FROM fresh ORDER BY application_id, external_id COLLATE "C"
-    ON CONFLICT (application_id, external_id) DO NOTHING
-    RETURNING id
-)
-INSERT INTO subscription.data_keys (id, application_id, wrapped)
-SELECT key_id, application_id, wrapped FROM fresh JOIN made USING (id)
-"""
-
-# Status 1: subscribed. A token that is taken is left out, whoever else is registering it at this moment.
-INSERT_SUBSCRIPTIONS = """
-WITH fresh AS (
-    SELECT * FROM unnest(
-        $1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::bytea[], $7::bytea[], $8::text[], $9::text[],
-        $10::bytea[], $11::jsonb[], $12::boolean[], $13::text[], $14::jsonb[]
-    ) AS fresh (
-        id, application_id, type, user_id, key_id, wrapped, token_hash, token_hint, token_kind,
-        sealed_token, device_info, ad_consent, actor, note
-    )
-), made AS (
-    INSERT INTO subscription.subscriptions (
-        id, application_id, type, status, user_id, key_id, token_hash, token_hint, token_kind,
-        sealed_token, device_info, ad_consent, subscribed_at
-    )
-    SELECT id, application_id, type, 1, user_id, key_id, token_hash, token_hint, token_kind,
-        sealed_token, device_info, ad_consent, now()
-    FROM fresh ORDER BY application_id, token_hash
-    ON CONFLICT (application_id, token_hash) WHERE archived_at IS NULL DO NOTHING
-    RETURNING id, (date_part('epoch', created_at) * 1000)::bigint AS created_at_ms
-), keyed AS (
-    INSERT INTO subscription.data_keys (id, application_id, wrapped)
-    SELECT key_id, application_id, wrapped FROM fresh JOIN made USING (id) WHERE wrapped IS NOT NULL
-), noted AS (
-    INSERT INTO subscription.subscription_events (subscription_id, application_id, kind, actor, data)
-    SELECT id, application_id, 'created', actor, note FROM fresh JOIN made USING (id)
-)
-SELECT id::text AS id, created_at_ms FROM made
-"""
-
-FIND_BY_TOKEN = """
-SELECT s.application_id::text AS application_id, s.token_hash, s.id::text AS id
-FROM unnest($1::uuid[], $2::bytea[]) AS asked (application_id, token_hash)
-JOIN subscription.subscriptions AS s
-    ON s.application_id = asked.application_id AND s.token_hash = asked.token_hash AND s.archived_at IS NULL
-"""
 
 
 class UserName(NamedTuple):
@@ -90,172 +21,196 @@ class UserName(NamedTuple):
 class User(NamedTuple):
     id: str
     external_id: str | None
-    key_id: bytes
-    wrapped: bytes
 
 
-class NewUser(NamedTuple):
-    """One row, its fields in the order of INSERT_USERS."""
+# rows under lock ------------------------------------------------------------------------------------------------------
 
-    id: str
-    application_id: str
-    external_id: str
-    key_id: str
-    """Hexadecimal."""
-    wrapped: bytes
+# The fields of `rows.Row`, in its order.
+ROW = """
+    s.id::text, s.application_id::text, s.type, s.status, s.user_id::text, s.key_id::text, s.wrapped_key, s.token_hash,
+    s.token_hint, s.token_kind, s.token_version, (date_part('epoch', s.registered_at) * 1000)::bigint, s.sealed_token,
+    s.device_info, s.tags, s.ad_consent, s.night_consent, s.installation_id, s.secret_hash,
+    (date_part('epoch', s.updated_at) * 1000)::bigint, (date_part('epoch', s.subscribed_at) * 1000)::bigint,
+    (date_part('epoch', s.unsubscribed_at) * 1000)::bigint, (date_part('epoch', s.last_active_at) * 1000)::bigint,
+    NULL::bigint, (date_part('epoch', s.created_at) * 1000)::bigint,
+    (SELECT users.external_id FROM subscription.users
+        WHERE users.id = s.user_id AND users.application_id = s.application_id),
+    coalesce(s.wrapped_key, (SELECT k.wrapped FROM subscription.data_keys AS k
+        WHERE k.id = s.key_id AND k.application_id = s.application_id)),
+    coalesce((SELECT users.key_id = s.key_id FROM subscription.users
+        WHERE users.id = s.user_id AND users.application_id = s.application_id), false),
+    (date_part('epoch', now()) * 1000)::bigint
+"""
+
+NOW = "SELECT (date_part('epoch', now()) * 1000)::bigint"
+
+# Always locked in the order of their ids, so that two batches cannot wait for each other. They are read by a statement
+# of its own: only a new snapshot sees the keys that the holder of the lock before has put in place.
+LOCK_SUBSCRIPTIONS = """
+SELECT s.id::text
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (application_id, id)
+JOIN subscription.subscriptions AS s
+    ON s.id = asked.id AND s.application_id = asked.application_id AND s.archived_at IS NULL
+ORDER BY s.id
+FOR NO KEY UPDATE OF s
+"""
+
+# Who has one of these tokens, or is one of these installations.
+LOCK_REGISTERED = """
+SELECT s.id::text
+FROM subscription.subscriptions AS s
+WHERE s.archived_at IS NULL AND s.id = ANY (ARRAY (
+    SELECT found.id FROM unnest($1::uuid[], $2::bytea[]) AS asked (application_id, token_hash)
+    JOIN subscription.subscriptions AS found ON found.application_id = asked.application_id
+        AND found.token_hash = asked.token_hash AND found.archived_at IS NULL
+    UNION
+    SELECT found.id FROM unnest($3::uuid[], $4::text[], $5::text[]) AS asked (application_id, type, installation_id)
+    JOIN subscription.subscriptions AS found ON found.application_id = asked.application_id
+        AND found.type = asked.type AND found.installation_id = asked.installation_id AND found.archived_at IS NULL
+)) AND s.application_id = ANY ($1::uuid[])
+ORDER BY s.id
+FOR NO KEY UPDATE OF s
+"""
+
+READ_LOCKED = f"""
+SELECT {ROW} FROM subscription.subscriptions AS s
+WHERE s.id = ANY ($2::uuid[]) AND s.application_id = ANY ($1::uuid[]) AND s.archived_at IS NULL
+ORDER BY s.id
+"""  # noqa: S608 - made of constants
+
+FIND_BY_TOKEN = """
+SELECT s.application_id::text AS application_id, s.token_hash, s.id::text AS id
+FROM unnest($1::uuid[], $2::bytea[]) AS asked (application_id, token_hash)
+JOIN subscription.subscriptions AS s
+    ON s.application_id = asked.application_id AND s.token_hash = asked.token_hash AND s.archived_at IS NULL
+"""
+
+# Archived ones too: an id that was used is used.
+FIND_TAKEN_IDS = """
+SELECT s.id::text
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (application_id, id)
+JOIN subscription.subscriptions AS s ON s.id = asked.id AND s.application_id = asked.application_id
+"""
 
 
-class NewSubscription(NamedTuple):
-    """One row, its fields in the order of INSERT_SUBSCRIPTIONS."""
-
-    id: str
-    application_id: str
-    type: str
-    user_id: str | None
-    key_id: str
-    """Hexadecimal."""
-    wrapped: bytes | None
-    """None: the user's key, which is kept already."""
-    token_hash: bytes
-    token_hint: str
-    token_kind: str
-    sealed_token: bytes
-    device_info: Mapping[str, Any]
-    ad_consent: bool
-    actor: str
-    note: Mapping[str, Any]
+async def now_ms(c: Connection) -> int:
+    """The transaction's time, by Postgres' clock."""
+    found: int = await c.fetchval(NOW)
+    return found
 
 
-async def find_users(c: Connection, asked: Mapping[UserName, str | None]) -> dict[UserName, User]:
-    """`asked`: each name with itself where it is a UUID, so that it may be our id."""
-    rows = await c.fetch(FIND_USERS, [a.application_id for a in asked], [a.name for a in asked], list(asked.values()))
-    return {
-        UserName(row["application_id"], row["name"]): User(
-            row["id"], row["external_id"], row["key_id"].bytes, row["wrapped"]
-        )
-        for row in rows
-    }
+async def lock_subscriptions(c: Connection, ids: Sequence[tuple[str, str]]) -> list[Row]:
+    """`ids`: application and subscription, each pair once."""
+    return await _read(c, {each[0] for each in ids}, await c.fetch(LOCK_SUBSCRIPTIONS, *columns(ids)))
 
 
-async def insert_users(c: Connection, users: Sequence[NewUser]) -> None:
-    """Those that somebody else made meanwhile are left alone."""
-    await c.execute(INSERT_USERS, *_columns(users))
+async def lock_registered(
+    c: Connection, tokens: Sequence[tuple[str, bytes]], installations: Sequence[tuple[str, str, str]]
+) -> list[Row]:
+    """`tokens`: application and hash; `installations`: application, type and installation id."""
+    others = columns(installations) if installations else [(), (), ()]
+    locked = await c.fetch(LOCK_REGISTERED, *columns(tokens), *others)
+    return await _read(c, {each[0] for each in tokens}, locked)
 
 
-async def insert_subscriptions(c: Connection, rows: Sequence[NewSubscription]) -> dict[str, int]:
-    """With their keys and history. Ids made, with the creation time in Unix milliseconds."""
-    return {row["id"]: row["created_at_ms"] for row in await c.fetch(INSERT_SUBSCRIPTIONS, *_columns(rows))}
+async def _read(c: Connection, application_ids: set[str], locked: Sequence[Any]) -> list[Row]:
+    if not locked:
+        return []
+    rows = await c.fetch(READ_LOCKED, list(application_ids), [row[0] for row in locked])
+    return [Row(*row) for row in rows]
 
 
 async def find_by_token(c: Connection, tokens: Sequence[tuple[str, bytes]]) -> dict[tuple[str, bytes], str]:
     """Subscription ids by (application, token hash)."""
-    rows = await c.fetch(FIND_BY_TOKEN, *_columns(tokens))
+    rows = await c.fetch(FIND_BY_TOKEN, *columns(tokens))
     return {(row["application_id"], row["token_hash"]): row["id"] for row in rows}
 
 
-# reading --------------------------------------------------------------------------------------------------------------
+async def find_taken_ids(c: Connection, ids: Sequence[tuple[str, str]]) -> set[str]:
+    return {row[0] for row in await c.fetch(FIND_TAKEN_IDS, *columns(ids))}
 
-GET_SUBSCRIPTION = """
-SELECT s.id::text AS id, s.type, s.status AS subscription_status, s.token_hint,
-    (date_part('epoch', s.created_at) * 1000)::bigint AS created_at_ms,
-    (date_part('epoch', s.updated_at) * 1000)::bigint AS updated_at_ms,
-    s.user_id::text AS user_id, users.external_id, s.device_info, s.tags, s.ad_consent,
-    (date_part('epoch', s.subscribed_at) * 1000)::bigint AS subscribed_at_ms,
-    (date_part('epoch', s.unsubscribed_at) * 1000)::bigint AS unsubscribed_at_ms,
-    (date_part('epoch', s.last_active_at) * 1000)::bigint AS last_active_at_ms
-FROM subscription.subscriptions AS s
-LEFT JOIN subscription.users ON users.id = s.user_id AND users.application_id = s.application_id
-WHERE s.id = $2 AND s.application_id = $1 AND s.archived_at IS NULL
+
+# writing --------------------------------------------------------------------------------------------------------------
+
+_WRITTEN = """unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::smallint[], $5::uuid[], $6::uuid[], $7::bytea[], $8::bytea[], $9::text[],
+    $10::text[], $11::integer[], $12::bigint[], $13::bytea[], $14::jsonb[], $15::jsonb[], $16::boolean[],
+    $17::boolean[], $18::text[], $19::bytea[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[]
+) AS n (
+    id, application_id, type, status, user_id, key_id, wrapped_key, token_hash, token_hint,
+    token_kind, token_version, registered_ms, sealed_token, device_info, tags, ad_consent,
+    night_consent, installation_id, secret_hash, updated_ms, subscribed_ms, unsubscribed_ms, active_ms, archived_ms
+)"""
+
+_NOTED = """
+    INSERT INTO subscription.subscription_events (subscription_id, application_id, kind, actor, source, reason, data)
+    SELECT * FROM unnest($25::uuid[], $26::uuid[], $27::text[], $28::text[], $29::text[], $30::text[], $31::jsonb[])
 """
 
-# The first eleven columns are the fields of `libs.rpc.Recipient`. The key of the sealed token comes along only where it
-# is another than the subject's: the token was registered before the user was known. Looked up row by row, because joins
-# made the planner read the whole table of keys for a batch of 500.
-RESOLVE = """
-SELECT s.id::text, s.type, s.status, s.sealed_token, s.token_kind, s.token_version,
-    (date_part('epoch', s.registered_at) * 1000)::bigint, s.test,
-    uuid_send(subject.key_id), s.country, s.ad_consent,
-    (SELECT wrapped FROM subscription.data_keys AS k
-        WHERE k.id = subject.key_id AND k.application_id = s.application_id),
-    CASE WHEN subject.key_id <> s.key_id THEN uuid_send(s.key_id) END,
-    CASE WHEN subject.key_id <> s.key_id THEN
-        (SELECT wrapped FROM subscription.data_keys AS k
-            WHERE k.id = s.key_id AND k.application_id = s.application_id)
-    END
-FROM subscription.subscriptions AS s
-CROSS JOIN LATERAL (
-    SELECT coalesce(
-        (SELECT users.key_id FROM subscription.users
-            WHERE users.id = s.user_id AND users.application_id = s.application_id),
-        s.key_id
-    ) AS key_id OFFSET 0
-) AS subject
-WHERE s.id = ANY ($2::uuid[]) AND s.application_id = $1 AND s.archived_at IS NULL
-"""
-
-FIND_KEYS = """
-SELECT uuid_send(id), wrapped FROM subscription.data_keys WHERE id = ANY ($2::uuid[]) AND application_id = $1
-"""
-
-
-async def get_subscription(c: Connection, application_id: str, subscription_id: str) -> dict[str, Any] | None:
-    """The fields of `libs.rpc.SubscriptionView`."""
-    row = await c.fetchrow(GET_SUBSCRIPTION, application_id, subscription_id)
-    return dict(row) if row is not None else None
-
-
-async def resolve(c: Connection, application_id: str, subscription_ids: Sequence[str]) -> Sequence[Any]:
-    """Rows of RESOLVE, in any order."""
-    return await c.fetch(RESOLVE, application_id, subscription_ids)
-
-
-async def find_keys(c: Connection, application_id: str, key_ids: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Wrapped data keys by id."""
-    rows = await c.fetch(FIND_KEYS, application_id, [key_id.hex() for key_id in key_ids])
-    return {row[0]: row[1] for row in rows}
-
-
-# rejections -----------------------------------------------------------------------------------------------------------
-
-# Where a batch holds several rejections of one address, any of them is the reason: all are true.
-APPLY_REJECTIONS = """
-WITH rejected AS (
-    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::smallint[], $5::bigint[], $6::text[], $7::text[])
-        AS rejected (subscription_id, token_version, status, rejected_at_ms, reason, message_id)
-), changed AS (
-    UPDATE subscription.subscriptions AS s
-    SET status = rejected.status, unsubscribed_at = now(), updated_at = now()
-    FROM rejected
-    WHERE s.id = rejected.subscription_id AND s.application_id = $1 AND s.token_version = rejected.token_version
-        AND s.status > 0 AND s.archived_at IS NULL
-        AND (rejected.rejected_at_ms IS NULL
-            OR rejected.rejected_at_ms > (date_part('epoch', s.registered_at) * 1000)::bigint)
-    RETURNING s.id, s.application_id, rejected.reason, rejected.status, rejected.token_version,
-        rejected.rejected_at_ms, rejected.message_id
+# What is taken already is left out, whoever else is registering it at this moment.
+INSERT_SUBSCRIPTIONS = f"""
+WITH noted AS ({_NOTED})
+INSERT INTO subscription.subscriptions (
+    id, application_id, type, status, user_id, key_id, wrapped_key, token_hash, token_hint, token_kind, token_version,
+    registered_at, sealed_token, device_info, tags, ad_consent, night_consent, installation_id, secret_hash,
+    updated_at, subscribed_at, unsubscribed_at, last_active_at, archived_at
 )
-INSERT INTO subscription.subscription_events (subscription_id, application_id, kind, actor, reason, data)
-SELECT id, application_id, 'disabled', 'provider', reason, jsonb_strip_nulls(jsonb_build_object(
-    'status', status, 'token_version', token_version, 'rejected_at_ms', rejected_at_ms, 'message_id', message_id))
-FROM changed
-RETURNING subscription_id
+SELECT id, application_id, type, status, user_id, key_id, wrapped_key, token_hash, token_hint, token_kind,
+    token_version, now(), sealed_token, device_info, tags, ad_consent, night_consent, installation_id, secret_hash,
+    now(), 'epoch'::timestamptz + subscribed_ms * interval '1 millisecond',
+    'epoch'::timestamptz + unsubscribed_ms * interval '1 millisecond',
+    'epoch'::timestamptz + active_ms * interval '1 millisecond',
+    'epoch'::timestamptz + archived_ms * interval '1 millisecond'
+FROM {_WRITTEN} ORDER BY application_id, installation_id, token_hash
+ON CONFLICT DO NOTHING
+RETURNING id
+"""  # noqa: S608 - made of constants
+
+CHANGE_SUBSCRIPTIONS = f"""
+WITH noted AS ({_NOTED})
+UPDATE subscription.subscriptions AS s
+SET status = n.status, user_id = n.user_id, key_id = n.key_id, wrapped_key = n.wrapped_key, token_hash = n.token_hash,
+    token_hint = n.token_hint, token_kind = n.token_kind, token_version = n.token_version,
+    registered_at = 'epoch'::timestamptz + n.registered_ms * interval '1 millisecond', sealed_token = n.sealed_token,
+    device_info = n.device_info, tags = n.tags, ad_consent = n.ad_consent, night_consent = n.night_consent,
+    installation_id = n.installation_id, secret_hash = n.secret_hash,
+    updated_at = 'epoch'::timestamptz + n.updated_ms * interval '1 millisecond',
+    subscribed_at = 'epoch'::timestamptz + n.subscribed_ms * interval '1 millisecond',
+    unsubscribed_at = 'epoch'::timestamptz + n.unsubscribed_ms * interval '1 millisecond',
+    last_active_at = 'epoch'::timestamptz + n.active_ms * interval '1 millisecond',
+    archived_at = 'epoch'::timestamptz + n.archived_ms * interval '1 millisecond'
+FROM {_WRITTEN}
+WHERE s.id = n.id AND s.application_id = n.application_id
+"""  # noqa: S608 - made of constants
+
+KEEP_KEYS = """
+INSERT INTO subscription.data_keys AS known (id, application_id, wrapped, user_id, subscription_id)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::uuid[]) ORDER BY 1
+ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id WHERE known.application_id = excluded.application_id
 """
 
 
-class RejectedToken(NamedTuple):
-    """One row, its fields in the order of APPLY_REJECTIONS."""
-
-    subscription_id: str
-    token_version: int
-    status: int
-    rejected_at_ms: int | None
-    reason: str | None
-    message_id: str
+async def insert_subscriptions(c: Connection, rows: Sequence[Row], facts: Sequence[Fact]) -> int:
+    """How many could be made."""
+    return len(await c.fetch(INSERT_SUBSCRIPTIONS, *_written(rows), *_noted(facts)))
 
 
-async def apply_rejections(c: Connection, application_id: str, rejected: Sequence[RejectedToken]) -> int:
-    """How many subscriptions changed; a repetition changes none."""
-    return len(await c.fetch(APPLY_REJECTIONS, application_id, *_columns(rejected)))
+async def change_subscriptions(c: Connection, rows: Sequence[Row], facts: Sequence[Fact]) -> None:
+    await c.execute(CHANGE_SUBSCRIPTIONS, *_written(rows), *_noted(facts))
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+async def keep_keys(c: Connection, keys: Sequence[Key]) -> None:
+    """Keys that are not kept in the row of their subscription; a known one changes its person."""
+    await c.execute(KEEP_KEYS, *columns(list({key.id: key for key in keys}.values())))
+
+
+def _written(rows: Sequence[Row]) -> list[Sequence[Any]]:
+    return [[getattr(row, name) for row in rows] for name in WRITTEN_FIELDS]
+
+
+def _noted(facts: Sequence[Fact]) -> Sequence[Sequence[Any]]:
+    return columns(facts) if facts else [()] * len(Fact._fields)
+
+
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return list(zip(*rows, strict=True))

@@ -12,7 +12,7 @@ from libs.bus import Bus
 from libs.config import Nats
 from libs.envelope import Accepted, Content, DispatchEnvelope, Outcome, OutcomeEnvelope, SendEnvelope, encode
 from libs.ids import new_id
-from libs.rpc import AskTime, Now, Recipient, Resolve, Resolved
+from libs.rpc import AskTime, ListStops, Now, Recipient, Resolve, Resolved, Stop, Stops
 from libs.seal import DataKey, KeyRing, associated
 from libs.subjects import dispatch, outcome, send, stream_of
 from services.dispatcher.settings import Dispatcher, Settings
@@ -69,8 +69,12 @@ class DispatcherHarness:
     def __init__(self, bus: Bus, ring: KeyRing) -> None:
         self.bus = bus
         self.subscriptions = Subscriptions(ring)
+        self.stops: list[Stop] = []
         self.sends = {channel: Tap(bus, SEND, send("normal", channel, "local"), channel) for channel in ("apns", "fcm")}
         self.outcomes = Tap(bus, stream_of("OUTCOME", "normal"), outcome("normal", "dispatch", "local"), "recorder")
+
+    async def list_stops(self, _: ListStops) -> Stops:
+        return Stops(self.stops)
 
     async def open(self) -> None:
         for tap in (*self.sends.values(), self.outcomes):
@@ -111,6 +115,7 @@ async def harness_on(nats: Nats, ring_file: Path, *, subscription: bool = True) 
     async with connected(quick(nats), "peers") as bus:
         harness = DispatcherHarness(bus, KeyRing.load(ring_file))
         await bus.serve("lifecycle", {"now": (AskTime, now)})
+        await bus.serve("application", {"stops": (ListStops, harness.list_stops)})
         if subscription:
             await harness.subscriptions.serve(bus)
         await harness.open()

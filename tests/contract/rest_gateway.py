@@ -6,22 +6,28 @@ import io
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
 
-from libs import errors, ids, rpc
+from libs import errors, ids, rpc, tokens
 from libs.bus import Bus
 from libs.clock import FakeClock
 from libs.envelope import Content
 
 OWNER = "0199a1b2-0000-7000-8000-000000000001"
 STRANGER = "0199a1b2-0000-7000-8000-000000000002"
+LIMITED = "0199a1b2-0000-7000-8000-000000000003"
 KEYS = {
     "owner-key": rpc.Principal(OWNER, "k1", ["send", "read", "manage"], "unlimited"),
     "reader-key": rpc.Principal(OWNER, "k2", ["read"], "unlimited"),
     "stranger-key": rpc.Principal(STRANGER, "k3", ["send", "read", "manage"], "unlimited"),
+    "limited-key": rpc.Principal(LIMITED, "k4", ["send", "read", "manage"], "default"),
+    "client-key": rpc.Principal(OWNER, "c1", ["client"], "unlimited"),
+    "limited-client-key": rpc.Principal(LIMITED, "c2", ["client"], "default"),
+    "client-and-more-key": rpc.Principal(OWNER, "c3", ["client", "send"], "unlimited"),
 }
 CREATED_MS = 1_743_842_645_123
 CREATED = "2025-04-05T08:44:05.123Z"
@@ -46,6 +52,19 @@ class Platform:
         self.recipients: dict[tuple[str, str], rpc.Recipient] = {}
         self.views: dict[tuple[str, str], rpc.MessageView] = {}
         self.kept: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self.remembered: list[rpc.Remember] = []
+        self.secrets: dict[tuple[str, str], str] = {}
+        """By application and secret, the subscription that it belongs to."""
+        self.verifications = 0
+        self.leases: list[rpc.LeaseRequests] = []
+        self.minute_ms = 60_000
+        """Milliseconds until the rate window ends; `now_ms` stands still."""
+        self.window_ms = CREATED_MS
+        self.granted: dict[tuple[str, int], int] = {}
+        self.audited: list[rpc.AuditEntry] = []
+        self.recordings = 0
+        self.away: set[str] = set()
+        """Verbs that answer as a service does whose database is away."""
         self.revoked: set[str] = set()
         self.asked = asyncio.Semaphore(0)
         """Released by each resolve."""
@@ -67,19 +86,26 @@ class Platform:
         return identifier
 
     async def serve(self) -> None:
-        await self.bus.serve("application", {"authenticate": (rpc.Authenticate, self._authenticate)})
+        application: Verbs = {
+            "authenticate": (rpc.Authenticate, self._authenticate),
+            "lease": (rpc.LeaseRequests, self._lease),
+            "record_audit": (rpc.RecordAudit, self._record_audit),
+        }
         subscription: Verbs = {
             "resolve": (rpc.Resolve, self._resolve),
             "create": (rpc.CreateSubscription, self._create),
             "get": (rpc.GetSubscription, self._get_subscription),
+            "verify_secret": (rpc.VerifySecret, self._verify_secret),
         }
         lifecycle: Verbs = {
             "accept": (rpc.Accept, self._accept),
             "accept_many": (rpc.AcceptMany, self._accept_many),
             "replay": (rpc.LookUpIdempotency, self._replay),
+            "remember": (rpc.Remember, self._remember),
             "get": (rpc.GetMessage, self._get_message),
             "receipt": (rpc.Receipt, self._receipt),
         }
+        await self.bus.serve("application", application)
         await self.bus.serve("subscription", subscription)
         await self.bus.serve("lifecycle", lifecycle)
         await self.bus.client.flush()
@@ -90,6 +116,42 @@ class Platform:
         for key, principal in KEYS.items():
             if hashlib.sha256(key.encode()).digest() == request.digest and key not in self.revoked:
                 return principal
+        raise errors.AuthenticationFailed
+
+    def _expect(self, verb: str) -> None:
+        if verb in self.away:
+            raise errors.ServiceUnavailable(retry_after=1)
+
+    async def _lease(self, request: rpc.LeaseRequests) -> rpc.Lease:
+        self._expect("lease")
+        self.leases.append(request)
+        assert ids.is_id(request.application_id)
+        assert request.limit in (300, 1_000, 5_000)
+        assert 0 < request.want <= 512
+        counter = request.application_id, self.window_ms
+        before = self.granted.get(counter, 0)
+        granted = min(request.want, max(0, request.limit - before))
+        self.granted[counter] = before + granted
+        ends_ms = self.window_ms + self.minute_ms
+        return rpc.Lease(granted, max(0, request.limit - before - granted), ends_ms, self.window_ms)
+
+    async def _record_audit(self, request: rpc.RecordAudit) -> rpc.Empty:
+        self._expect("record_audit")
+        self.recordings += 1
+        assert request.entries
+        for entry in request.entries:
+            assert ids.is_id(entry.application_id)
+            assert entry.actor.startswith("key:")
+            assert entry.request_id
+        self.audited += request.entries
+        return rpc.Empty()
+
+    async def _verify_secret(self, request: rpc.VerifySecret) -> rpc.Bearer:
+        self._expect("verify_secret")
+        self.verifications += 1
+        for (owner, secret), subscription in self.secrets.items():
+            if owner == request.application_id and hashlib.sha256(secret.encode()).digest() == request.digest:
+                return rpc.Bearer(subscription)
         raise errors.AuthenticationFailed
 
     async def _resolve(self, request: rpc.Resolve) -> rpc.Resolved:
@@ -104,6 +166,7 @@ class Platform:
         return rpc.Resolved(found, {each.key_id: b"wrapped" for each in found})
 
     async def _create(self, request: rpc.CreateSubscription) -> rpc.Registered:
+        tokens.normalised(request.type, request.token, request.token_kind)
         for before in self.created:
             if (before.application_id, before.type, before.token) == (
                 request.application_id,
@@ -161,6 +224,17 @@ class Platform:
             raise errors.IdempotencyKeyReused
         return rpc.Replay(CREATED_MS, known[1])
 
+    async def _remember(self, request: rpc.Remember) -> rpc.Replay:
+        self._expect("remember")
+        given = request.idempotency
+        assert len(given.fingerprint) == 32
+        assert given.answer
+        before = await self._replay(rpc.LookUpIdempotency(request.application_id, given.key, given.fingerprint))
+        if before.answer is None:
+            self.kept[request.application_id, given.key] = (given.fingerprint, given.answer)
+            self.remembered.append(request)
+        return before
+
     async def _get_message(self, request: rpc.GetMessage) -> rpc.MessageView:
         assert ids.is_id(request.message_id)
         view = self.views.get((request.application_id, request.message_id))
@@ -197,6 +271,8 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: dict[str, Any]
+    content: bytes = b""
+    """As it came, decompressed."""
 
     @property
     def data(self) -> Any:
@@ -238,10 +314,15 @@ class Rest:
         data = None if payload is None else io.BytesIO(payload)
         async with self.session.request(method, path, data=data, headers=sent) as response:
             assert response.headers["X-Request-Id"]
-            return Answer(response.status, response.headers, await response.json())
+            content = await response.read()
+            is_json = content and response.content_type == "application/json"
+            return Answer(response.status, response.headers, json.loads(content) if is_json else {}, content)
 
     async def post(self, path: str, body: Any = None, **options: Any) -> Answer:
         return await self.call("POST", f"/api/v1{path}", body, **options)
 
     async def get(self, path: str, **options: Any) -> Answer:
         return await self.call("GET", f"/api/v1{path}", **options)
+
+
+AnotherGateway = Callable[[], AbstractAsyncContextManager[Rest]]

@@ -14,7 +14,8 @@ from libs.config import Nats
 from libs.envelope import Content, Delivery, Outcome, OutcomeEnvelope, SendEnvelope, decode, encode
 from libs.errors import ResourceNotFound
 from libs.ids import new_id
-from libs.rpc import Credential, GetCredential, Known, KnownOutcomes
+from libs.rpc import Credential, GetCredential, Known, KnownOutcomes, ListStops, Stop, Stops
+from libs.stops import StopBoard
 from libs.subjects import outcome, send, stream_of
 from services.senders.breaker import Breakers
 from services.senders.contract import Accepted, Result
@@ -82,6 +83,7 @@ class Peers:
         self.poison: set[str] = set()
         self.credentials: dict[str, Credential] = {APPLICATION: Credential(1, SECRET)}
         self.credentials_asked = 0
+        self.stops: list[Stop] = []
 
     async def known_outcomes(self, question: KnownOutcomes) -> Known:
         self.asked.append(question)
@@ -95,11 +97,17 @@ class Peers:
             raise ResourceNotFound(application_id=request.application_id)
         return self.credentials[request.application_id]
 
+    async def list_stops(self, _: ListStops) -> Stops:
+        return Stops(self.stops)
+
     async def serve_lifecycle(self, bus: Bus) -> None:
         await bus.serve("lifecycle", {"known_outcomes": (KnownOutcomes, self.known_outcomes)})
 
     async def serve_application(self, bus: Bus) -> None:
-        await bus.serve("application", {"credential": (GetCredential, self.credential)})
+        await bus.serve(
+            "application",
+            {"credential": (GetCredential, self.credential), "stops": (ListStops, self.list_stops)},
+        )
 
 
 class SenderHarness:
@@ -117,8 +125,9 @@ class SenderHarness:
         self.credentials = CredentialCache(bus, "apns", self.clock)
         self.breakers = Breakers(CHANNEL, self.clock, settings.breaker_seconds)
         self.reference = reference = ReferenceClock(SystemClock(), ask)
+        stops = StopBoard(bus, SystemClock())
         self.pipeline = Pipeline(
-            bus, self.sender, self.credentials, self.breakers, self.clock, reference, "normal", settings
+            bus, self.sender, self.credentials, self.breakers, stops, self.clock, reference, "normal", settings
         )
         self.outcomes = Tap(bus, OUTCOME, OUTCOME_SUBJECT, "recorder")
         self._tasks: list[asyncio.Task[None]] = []

@@ -57,7 +57,9 @@ async def authenticate(bus: Bus, api_key: str) -> rpc.Principal:
 async def set_credential(
     bus: Bus, application_id: str, provider: Literal["apns", "fcm"], secret: dict[str, Any]
 ) -> None:
-    await bus.call("application", "set_credential", rpc.SetCredential(application_id, provider, secret), rpc.Empty)
+    await bus.call(
+        "application", "set_credential", rpc.SetCredential(application_id, provider, secret), rpc.CredentialInfo
+    )
 
 
 async def credential(bus: Bus, application_id: str, provider: Literal["apns", "fcm"]) -> rpc.Credential:

@@ -55,9 +55,9 @@ async def test_unknown_path_is_not_found(rest: Rest, path: str) -> None:
 
 
 async def test_errors_speak_korean_if_asked(rest: Rest) -> None:
-    answer = await rest.post("/messages", {}, headers={"Accept-Language": "ko"})
+    answer = await rest.post("/subscriptions", {"type": "SMS"}, headers={"Accept-Language": "ko"})
     assert answer.body["error"]["message"] == "요청 형식이 잘못되었거나 필수 필드가 누락되었습니다."
-    assert answer.details == {"fields": {"subscription_id": "필수 입력 항목입니다"}}
+    assert answer.details == {"fields": {"token": "필수 입력 항목입니다"}}
 
 
 async def test_failure_says_nothing_of_the_inside(rest: Rest) -> None:
@@ -81,6 +81,15 @@ class TestKeys:
         rest.platform.revoked.add("owner-key")
         rest.clock.advance(KNOWN_FOR)
         assert (await rest.get(f"/messages/{ids.new_id()}")).status == 401
+
+    async def test_known_one_ends_in_time_though_nobody_can_be_asked(self, rest: Rest) -> None:
+        await rest.get(f"/messages/{ids.new_id()}")
+        rest.platform.revoked.add("owner-key")
+        for service in rest.platform.bus._services:
+            await service.stop()
+        rest.clock.advance(KNOWN_FOR)
+        answer = await rest.get(f"/messages/{ids.new_id()}")
+        assert (answer.status, answer.code) == (503, "service_unavailable")
 
     async def test_refused_one_is_remembered_shortly(self, rest: Rest) -> None:
         for _ in range(3):

@@ -55,7 +55,7 @@ class World:
 
     async def history(self) -> list[dict[str, Any]]:
         rows = await self.admin.fetch(
-            "SELECT kind, actor, reason, data FROM subscription.subscription_events WHERE kind <> 'created'"
+            "SELECT kind, actor, source, reason, data FROM subscription.subscription_events WHERE kind <> 'created'"
         )
         return [dict(row) for row in rows]
 
@@ -96,8 +96,10 @@ async def test_a_rejected_address_is_disabled_and_the_history_says_why(world: Wo
         {
             "kind": "disabled",
             "actor": "provider",
+            "source": "provider",
             "reason": "Unregistered",
             "data": {
+                "from": 1,
                 "status": -10,
                 "token_version": 1,
                 "message_id": rejection.message_id,

@@ -24,8 +24,8 @@ from services.cli.vault import ROLES, Passwords
 AUTOMATA = Path(sys.executable).with_name("automata")
 IOS_TOKEN = "c7" * 32
 NAMES = {
-    "postgres", "nats", "sandbox", "ingest", "application", "subscription", "lifecycle", "dispatcher", "sender-apns",
-    "sender-fcm",
+    "postgres", "nats", "sandbox", "ingest", "application", "subscription", "templating", "lifecycle", "dispatcher",
+    "sender-apns", "sender-fcm",
 }  # fmt: skip
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("up")]
 

@@ -24,11 +24,12 @@ from services.ingest.exchange import Gateway
 from services.ingest.recipients import Recipients
 from services.ingest.routes import PREFIX, ROUTES, application
 from services.ingest.settings import GatewayHttp
+from services.ingest.templated import Renderer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS = [path for part in ("libs", "services", "tests", "proto", "deploy") for path in (ROOT / part).rglob("*.py")]
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
-HEALTH = {"/livez", "/readyz", "/healthz", "/metrics"}
+OPEN = {"/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/docs"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
 HANGUL = re.compile(r"[가-힣]")
 
@@ -42,7 +43,9 @@ def test_every_stream_is_described() -> None:
     assert sorted(described, key=lambda stream: stream.name) == sorted(STREAMS, key=lambda stream: stream.name)
 
 
-@pytest.mark.parametrize("channel", [c for c in CHANNELS if c.stream not in ("EVENTS", "DEAD")], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "channel", [c for c in CHANNELS if c.stream not in ("EVENTS", "DEAD", "ERASURES")], ids=lambda c: c.name
+)
 def test_every_work_queue_has_the_one_consumer_that_the_contract_names(channel: Any) -> None:
     reading = [name for name in SERVICES if f'stream=stream_of("{channel.stream}"' in source_of(name)]
     assert tuple(reading) == channel.readers
@@ -67,16 +70,16 @@ def test_a_service_answers_the_verbs_of_the_contract_and_no_others(service: str)
 @pytest.fixture
 def gateway() -> web.Application:
     nobody = cast(Bus, None)  # without a key no service is asked
-    parts = Gateway(nobody, Keys(nobody, FakeClock()), Recipients(nobody), Acceptor(nobody))
+    parts = Gateway(nobody, Keys(nobody, FakeClock()), Recipients(nobody), Acceptor(nobody), Renderer(nobody))
     return application(parts, GatewayHttp(), Runtime("ingest"))
 
 
-async def test_every_route_but_health_asks_for_a_key(gateway: web.Application) -> None:
+async def test_every_route_but_health_and_documentation_asks_for_a_key(gateway: web.Application) -> None:
     refused = set()
     async with TestClient(TestServer(gateway)) as client:
         for route in gateway.router.routes():
             path = (route.resource.canonical if route.resource else "").replace("{id}", "any").replace("{path}", "any")
-            if route.method in ("*", "HEAD") or path in HEALTH:
+            if route.method in ("*", "HEAD") or path in OPEN:
                 continue
             answer = await client.request(route.method, path, json=None if route.method == "GET" else {})
             assert answer.status == 401, f"{route.method} {path}"

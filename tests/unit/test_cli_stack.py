@@ -8,8 +8,8 @@ from services.cli.datadir import DataDir
 from services.cli.process import Spec
 from services.cli.stack import Options, Stack, port_names
 
-WITH_DATABASE = {"application", "subscription", "lifecycle"}
-WITH_KEYS = WITH_DATABASE | {"dispatcher"}
+WITH_DATABASE = {"application", "subscription", "templating", "lifecycle"}
+WITH_KEYS = {"application", "subscription", "lifecycle", "dispatcher"}
 
 
 def made(tmp_path: Path, options: Options) -> Stack:

@@ -112,6 +112,7 @@ def test_only_owners_of_data_reach_the_database_and_each_as_its_own_role(secrets
     assert {name for name, each in SERVING.items() if "DATABASE_URL_FILE" in each["environment"]} == {
         "application",
         "subscription",
+        "templating",
         "lifecycle",
     }
 

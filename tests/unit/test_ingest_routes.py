@@ -1,6 +1,7 @@
 """Architecture: every route is in the table, authenticates, and has its scope."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from libs import errors, rpc
 from libs.clock import FakeClock
 from libs.service import Runtime
 from services.ingest.acceptor import Acceptor
-from services.ingest.auth import MAX_REMEMBERED, Keys, Memory
+from services.ingest.auth import KNOWN_FOR, MAX_REMEMBERED, Keys, Memory
 from services.ingest.exchange import Gateway, Route
 from services.ingest.recipients import Recipients
 from services.ingest.routes import PREFIX, ROUTES, application
 from services.ingest.settings import GatewayHttp
+from services.ingest.templated import Renderer
 
-OPEN = {"/livez", "/readyz", "/healthz", "/metrics"}
+OPEN = {"/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/docs"}
 
 
 class NobodyKnown:
@@ -34,7 +36,7 @@ class NobodyKnown:
 
 
 def gateway(bus: Any) -> Gateway:
-    return Gateway(bus, Keys(bus, FakeClock()), Recipients(bus), Acceptor(bus))
+    return Gateway(bus, Keys(bus, FakeClock()), Recipients(bus), Acceptor(bus), Renderer(bus))
 
 
 def routes(app: web.Application) -> list[tuple[str, str]]:
@@ -42,24 +44,34 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
     return [(method, path) for method, path in found if path not in OPEN and method != "*"]
 
 
-async def test_the_application_serves_the_table_and_health_alone() -> None:
+async def test_the_application_serves_the_table_health_and_documentation_alone() -> None:
     app = application(gateway(NobodyKnown()), GatewayHttp(), Runtime("ingest"))
-    assert sorted(routes(app)) == sorted((route.method, PREFIX + route.path) for route in ROUTES)
+    table = [(route.method, PREFIX + route.path) for route in ROUTES]
+    heads = [("HEAD", path) for method, path in table if method == "GET"]
+    assert sorted(routes(app)) == sorted(table + heads)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_every_route_authenticates(route: Route) -> None:
     app = application(gateway(NobodyKnown()), GatewayHttp(), Runtime("ingest"))
     for headers in ({}, {"X-API-Key": "guess"}):
-        request = make_mocked_request(route.method, PREFIX + route.path.replace("{id}", "x"), headers=headers, app=app)
+        path = PREFIX + re.sub(r"\{\w+\}", "x", route.path)
+        request = make_mocked_request(route.method, path, headers=headers, app=app)
         match = await app.router.resolve(request)
         response = await match.handler(request)
         assert response.status == 401
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_reading_needs_read_and_writing_does_not_do_with_it(route: Route) -> None:
-    assert ("read" in route.scopes) == (route.method == "GET")
+def test_a_key_that_may_only_read_changes_nothing(route: Route) -> None:
+    if "read" in route.scopes:
+        assert route.method == "GET" or route.repeat == "pure"
+        assert route.audit is None or route.size == "stream"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_input_is_a_body_or_a_query(route: Route) -> None:
+    assert route.body is None or route.query is None
 
 
 async def test_simultaneous_questions_about_a_key_are_one() -> None:
@@ -85,6 +97,32 @@ async def test_caller_who_leaves_does_not_take_the_answer_along() -> None:
     leaves.cancel()
     bus.released.set()
     assert (await stays).application_id == "a"
+
+
+async def test_an_answer_grows_old_from_the_moment_it_was_asked_for() -> None:
+    class Slow:
+        released = asyncio.Event()
+        asked = 0
+
+        async def call(self, *_: Any) -> rpc.Principal:
+            self.asked += 1
+            await self.released.wait()
+            return rpc.Principal("a", "k", ["send"], "unlimited")
+
+    bus: Any = Slow()
+    clock = FakeClock()
+    keys = Keys(bus, clock)
+    asking = asyncio.create_task(keys.identify("key"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    clock.advance(KNOWN_FOR - 0.5)  # a revocation may have come before the answer did
+    bus.released.set()
+    await asking
+    await keys.identify("key")
+    assert bus.asked == 1
+    clock.advance(0.5)
+    await keys.identify("key")
+    assert bus.asked == 2
 
 
 def test_memory_is_bounded_and_forgets_the_least_used() -> None:

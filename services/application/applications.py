@@ -1,0 +1,100 @@
+"""Applications: the tenants."""
+
+from typing import Any
+
+from libs.errors import ResourceNotFound, ValidationFailed
+from libs.ids import is_id
+from libs.pg import Pool
+from libs.rpc import (
+    ApplicationCreated,
+    Applications,
+    ApplicationView,
+    AuditEntry,
+    CreateApplication,
+    ListApplications,
+    UpdateApplication,
+)
+from services.application import identity_key, queries
+from services.application.checks import check_json, check_name, expect_id
+from services.application.queries import StoredApplication
+from services.application.queries_limits import insert_audit
+
+MAX_SETTINGS = 16 * 1024
+"""Bytes of JSON."""
+MAX_LISTED = 1000
+_NO_ID = "00000000-0000-0000-0000-000000000000"
+"""Smaller than any id."""
+
+
+class Tenants:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create(self, request: CreateApplication) -> ApplicationCreated:
+        if not is_id(request.application_id):
+            raise ValidationFailed(fields={"application_id": "must be a UUID"})
+        check_name(request.name)
+        application_id = request.application_id.lower()
+        identity = _identity_key(None, request.identity_public_key), request.identity_required
+        new = _checked(StoredApplication(application_id, request.name, request.tier, request.settings, *identity, 0))
+        async with self._pool.transaction() as c:
+            if await queries.insert_application(c, new):
+                await insert_audit(c, [_entry(request, "application.create", {"tier": request.tier})])
+        return ApplicationCreated(application_id)
+
+    async def update(self, request: UpdateApplication) -> ApplicationView:
+        application_id = expect_id(request.application_id)
+        if request.name is not None:
+            check_name(request.name)
+        async with self._pool.transaction() as c:
+            known = await queries.lock_application(c, application_id)
+            if known is None:
+                raise ResourceNotFound(id=application_id)
+            changed = _changed(known, request)
+            fields = [name for name in known._fields if getattr(known, name) != getattr(changed, name)]
+            if fields:
+                await queries.update_application(c, changed)
+                await insert_audit(c, [_entry(request, "application.update", {"fields": fields})])
+        return changed.view()
+
+    async def list(self, request: ListApplications) -> Applications:
+        after = _NO_ID if request.after is None else expect_id(request.after)
+        async with self._pool.connection() as c:
+            found = await queries.applications(c, after, max(0, min(request.limit, MAX_LISTED)))
+        return Applications([application.view() for application in found])
+
+
+def _changed(known: StoredApplication, request: UpdateApplication) -> StoredApplication:
+    """Raises `ValidationFailed`."""
+    changed = known._replace(
+        name=known.name if request.name is None else request.name,
+        tier=known.tier if request.tier is None else request.tier,
+        settings=_merged(known.settings, request.settings or {}),
+        identity_public_key=_identity_key(known.identity_public_key, request.identity_public_key),
+        identity_required=known.identity_required if request.identity_required is None else request.identity_required,
+    )
+    return _checked(changed)
+
+
+def _checked(application: StoredApplication) -> StoredApplication:
+    """Raises `ValidationFailed`."""
+    check_json("settings", application.settings, MAX_SETTINGS)
+    if application.identity_required and application.identity_public_key is None:
+        raise ValidationFailed(fields={"identity_required": "needs an identity_public_key"})
+    return application
+
+
+def _merged(known: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**known, **given}.items() if value is not None}
+
+
+def _identity_key(known: str | None, given: str | None) -> str | None:
+    """Raises `ValidationFailed`."""
+    if given is None:
+        return known
+    return identity_key.checked(given) if given else None
+
+
+def _entry(request: CreateApplication | UpdateApplication, action: str, data: dict[str, Any]) -> AuditEntry:
+    application_id = request.application_id.lower()
+    return AuditEntry(application_id, request.actor, action, f"application/{application_id}", request.request_id, data)
