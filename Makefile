@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint types generate verify bench population faults faults-short compose-env lock clean
+.PHONY: help install run demo test lint types generate verify bench fuzz population faults faults-short compose-env lock clean
 
 # The first Python that is new enough. `make PYTHON=/path/to/python3 …` names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -66,6 +66,9 @@ bench: install ## Measure throughput, latency and their ratios to the floors (AR
 
 population: install ## Load 10,000,000 subscriptions and measure requests among them (ARGS="--rows 1000000")
 	$(BIN)/python -m tests.bench.population $(ARGS)
+
+fuzz: install ## Search the running API for what contradicts proto/openapi.json, for half an hour, differently each time
+	$(BIN)/pytest tests/fuzz --fuzz-seconds 1800 --fuzz-seed random $(ARGS)
 
 faults: install ## Kill and break every part under 20,000 messages each, and check that nothing is lost
 	$(BIN)/pytest tests/faults -m faults --messages 20000 $(ARGS)

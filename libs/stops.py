@@ -37,13 +37,12 @@ class StopBoard:
 
         While nobody answers, what was known last serves on, and the next question is not waited for.
         """
-        if self._clock.monotonic() < self._ask_at:
-            return
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(self._asked)
-        if self._stops is None or self._answered:
-            await asyncio.shield(self._asking)
+        if self._clock.monotonic() >= self._ask_at:
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask())
+                self._asking.add_done_callback(self._asked)
+            if self._stops is None or self._answered:
+                await asyncio.shield(self._asking)
         if self._stops is None:
             raise ServiceUnavailable(service="application", retry_after=1)
 

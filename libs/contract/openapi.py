@@ -13,6 +13,7 @@ from libs.contract.operations import (
     Operation,
     Text,
     identifiers,
+    kind_of,
     parameters_of,
     remembers,
     tag_of,
@@ -166,17 +167,14 @@ def _envelope(answer: type[msgspec.Struct]) -> Schema:
 
 
 def _links(operation: Operation, named: Sequence[tuple[str, Operation]]) -> dict[str, Any]:
-    """What a creation made is the `{id}` of the operations below its path."""
+    """What a creation made is what the operations below name in their paths."""
     if operation.method not in ("POST", "PUT") or parameters_of(operation.path):
         return {}
-    singular = tag_of(operation).removesuffix("s")
     fields = {field.encode_name for field in msgspec.structs.fields(operation.answer)}
-    key = next((name for name in (f"{singular}_id", "id") if name in fields), None)
-    if key is None or operation.path != f"/{tag_of(operation)}":
-        return {}
-    below = f"{operation.path}/{{id}}"
+    fields_by_parameter = {"id": f"{tag_of(operation).removesuffix('s')}_id", "external_id": "external_id"}
     return {
-        identifier: {"operationId": identifier, "parameters": {"id": f"$response.body#/data/{key}"}}
+        identifier: {"operationId": identifier, "parameters": {name: f"$response.body#/data/{field}"}}
         for identifier, other in named
-        if other.path == below or other.path.startswith(below + "/")
+        for name, field in fields_by_parameter.items()
+        if field in fields and kind_of(other.path, name) == f"/{tag_of(operation)}/{{{name}}}"
     }

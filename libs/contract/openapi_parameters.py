@@ -17,6 +17,11 @@ PATH_PARAMETERS: dict[str, tuple[Schema, str, str]] = {
         "Id of the import: a UUID that the caller makes up.",
         "0199a1b2-0000-7000-8000-000000000003",
     ),
+    "/deletions/{id}": (
+        {"type": "string", "pattern": f"^(del-)?{UUID_PATTERN.strip('^$')}$"},
+        "`request_id` as the deletion answered it.",
+        "del-0199a1b2-0000-7000-8000-000000000004",
+    ),
     "/templates/{id}": (_NAMED, "Id of the template, or its name.", "order_confirmation"),
     "/users/{external_id}": (_NAMED, "The application's own id of the user, or our id.", "user_123"),
     "/emergency-stops/{channel}": ({"enum": ["apns", "fcm", "all"]}, "Sender channel, or `all`.", "apns"),

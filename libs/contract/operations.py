@@ -79,14 +79,16 @@ def kind_of(path: str, parameter: str) -> str:
 
 
 def identifiers(operations: Sequence[Operation]) -> list[str]:
-    """One name for each, made of the collection and the handler: `subscriptions_create`, `subscriptions_imports_get`.
+    """One name for each, made of the path and the handler: `subscriptions_create`, `subscriptions_tags_add`.
 
-    Where they say the same of several operations, the later ones get their method too: `subscriptions_update_put`.
+    What the handler's name says already is left out: `messages_cancel`. Where they say the same of several operations,
+    the later ones get their method too: `subscriptions_update_put`.
     """
     found: list[str] = []
     for operation in operations:
-        collection = operation.path.partition("/{")[0] if "{" in operation.path else f"/{tag_of(operation)}"
-        name = f"{collection[1:].replace('/', '_').replace('-', '_')}_{operation.handler.__name__}"
+        handler = operation.handler.__name__
+        collection, *rest = [each.replace("-", "_") for each in operation.path[1:].split("/") if each[0] != "{"]
+        name = "_".join([collection, *(each for each in rest if each not in handler), handler])
         found.append(f"{name}_{operation.method.lower()}" if name in found else name)
     return found
 

@@ -18,7 +18,7 @@ from services.cli.stack import Stack
 
 _ERASED_SECONDS = 300.0
 _CHUNK = 500
-_OWNERS = frozenset({"application", "subscription", "lifecycle"})
+_OWNERS = frozenset({"subscription", "lifecycle"})
 
 ERASURES_OF_BACKUP = """
 SELECT application_id::text AS application_id, id::text AS request_id, user_id::text AS user_id,

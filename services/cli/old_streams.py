@@ -46,14 +46,20 @@ async def running(data: DataDir, groups: Sequence[Sequence[Spec]]) -> AsyncItera
         await supervisor.stop()
 
 
-@contextlib.asynccontextmanager
-async def old_streams(old: DataDir) -> AsyncIterator[Bus]:
-    """A connection to the NATS server of a stopped installation, which runs for as long. Raises `Failure`."""
+def passwords_of(old: DataDir) -> vault.Passwords:
+    """Raises `Failure` for what is no installation, or has lost its streams."""
     secrets = datadir.read(old.secrets / "passwords.json", vault.Passwords)
     if secrets is None or not (old.nats / "store").is_dir():
         raise Failure(
             f"{old.path} holds no streams", "name the directory of the lost installation, or leave --from out"
         )
+    return secrets
+
+
+@contextlib.asynccontextmanager
+async def old_streams(old: DataDir) -> AsyncIterator[Bus]:
+    """A connection to the NATS server of a stopped installation, which runs for as long. Raises `Failure`."""
+    secrets = passwords_of(old)
     chosen = ports.choose(["nats", "nats-monitor"], None, {})
     spec = nats_server.spec(old, chosen["nats"], chosen["nats-monitor"], secrets)
     async with running(old, [[spec]]):

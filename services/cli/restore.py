@@ -13,6 +13,7 @@ from services.cli import archive, datadir
 from services.cli.archive import Erasures, Manifest
 from services.cli.datadir import DataDir
 from services.cli.failure import Failure
+from services.cli.old_streams import passwords_of
 from services.cli.options import data_dir_option, json_option
 from services.cli.progress import Terminal
 from services.cli.restoring import Restored, Restoring, Wanted
@@ -89,11 +90,13 @@ def _check(manifest: Manifest, target: DataDir, old: Path | None) -> None:
     """Raises `Failure`."""
     if target.path.exists() and (not target.path.is_dir() or any(target.path.iterdir())):
         raise Failure(f"{target.path} is not empty", "name a directory that does not exist yet with --data-dir")
-    if old is not None and DataDir(old).is_running():
-        raise Failure(
-            f"automata is running in {old}",
-            "end it with `automata down`: what two installations have in hand would be sent twice",
-        )
+    if old is not None:
+        passwords_of(DataDir(old))
+        if DataDir(old).is_running():
+            raise Failure(
+                f"automata is running in {old}",
+                "end it with `automata down`: what two installations have in hand would be sent twice",
+            )
     here = archive.postgres_version()
     if here.split(".")[0] != manifest.postgres.split(".")[0]:
         raise Failure(

@@ -1,69 +1,37 @@
 """GET /audit-log: who did what to which resource, when."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
-
-import msgspec
-from msgspec import Meta
-
 from libs import rpc
 from libs.api.application import AuditQuery, AuditRecord, AuditRecords
-from libs.api.fields import Pagination
-from libs.errors import ValidationFailed
-from services.ingest.errors import Reason
+from services.ingest.decode import unix_ms
 from services.ingest.exchange import Answer, Call, Gateway, Route
 from services.ingest.render import rfc3339
+from services.ingest.subscription_views import pagination, position_of
 
 EXACT = 10_000
 """So far the entries are counted."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_Aware = Annotated[datetime, Meta(tz=True)]
 
 
 async def list_entries(gateway: Gateway, call: Call[AuditQuery]) -> Answer:
+    page = await gateway.bus.call("application", "list_audit", _question(call), rpc.AuditPage)
+    oldest = str(page.entries[-1].position) if page.more else None
+    listed = [_rendered(entry) for entry in page.entries]
+    return Answer(200, AuditRecords(listed, pagination(call.input, page.total, page.total > EXACT, oldest)))
+
+
+def _question(call: Call[AuditQuery]) -> rpc.ListAudit:
+    """Raises `ValidationFailed`."""
     query = call.input
-    before = None if query.cursor is None else _position(query.cursor)
-    question = rpc.ListAudit(
+    before = None if query.cursor is None else position_of(query.cursor)
+    return rpc.ListAudit(
         application_id=call.caller.application_id,
         before=before,
         limit=query.per_page,
         actor=query.actor,
         action=query.action,
         resource=query.resource,
-        from_ms=_unix_ms("from", query.from_),
-        to_ms=_unix_ms("to", query.to),
+        from_ms=unix_ms("from", query.from_),
+        to_ms=unix_ms("to", query.to),
         offset=0 if before is not None else (query.page - 1) * query.per_page,
-    )
-    page = await gateway.bus.call("application", "list_audit", question, rpc.AuditPage)
-    return Answer(200, AuditRecords([_rendered(entry) for entry in page.entries], _pagination(query, page)))
-
-
-def _position(cursor: str) -> int:
-    """Raises `ValidationFailed`."""
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise ValidationFailed(fields={"cursor": Reason("cursor")})
-    return int(cursor)
-
-
-def _unix_ms(field: str, text: str | None) -> int | None:
-    """Raises `ValidationFailed`."""
-    if text is None:
-        return None
-    try:
-        moment = msgspec.convert(text, _Aware)
-    except msgspec.ValidationError:
-        raise ValidationFailed(fields={field: Reason("time")}) from None
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _pagination(query: AuditQuery, page: rpc.AuditPage) -> Pagination:
-    return Pagination(
-        page=query.page,
-        per_page=query.per_page,
-        total_items=page.total,
-        total_pages=-(-page.total // query.per_page),
-        total_is_estimate=page.total > EXACT,
-        next_cursor=str(page.entries[-1].position) if page.more else None,
     )
 
 

@@ -48,7 +48,7 @@ class Inflater:
             if piece:
                 yield piece
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
-            if not data and (self._stream.eof or len(piece) < PIECE):
+            if not data:
                 return
 
 

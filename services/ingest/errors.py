@@ -93,6 +93,8 @@ REASONS: dict[str, tuple[str, str]] = {
     "maxBytes": ("must have at most {} bytes", "{}바이트 이하여야 합니다"),
     "minItems": ("must have at least {} items", "항목이 {}개 이상이어야 합니다"),
     "maxItems": ("must have at most {} items", "항목이 {}개 이하여야 합니다"),
+    "minProperties": ("must have at least {} entries", "항목이 {}개 이상이어야 합니다"),
+    "maxProperties": ("must have at most {} entries", "항목이 {}개 이하여야 합니다"),
     "minimum": ("must be at least {}", "{} 이상이어야 합니다"),
     "maximum": ("must be at most {}", "{} 이하여야 합니다"),
     "number_range": ("holds a number that is out of range", "허용 범위를 벗어난 숫자가 있습니다"),

@@ -194,6 +194,7 @@ ROUTES = (
         scopes=("manage",),
         handler=put,
         answer=Import,
+        errors=("resource_not_found",),
         size="stream",
         media_types=(NDJSON, CSV),
         audit="subscription.import",

@@ -59,6 +59,6 @@ async def _write(response: web.StreamResponse, first: bytes | None, rest: AsyncI
 def _cut(request: web.Request) -> None:
     """By RST: without a length or chunks (HTTP/1.0, as some proxies speak it) an ordinary close is a good end."""
     transport = request.transport
-    if transport is not None:
+    if transport is not None and not transport.is_closing():
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         transport.abort()

@@ -68,6 +68,12 @@ OURS: dict[tuple[str, str], Sentence] = {
         "Not sent: the recipient does not agree to advertising",
         "수신자가 광고 수신에 동의하지 않아 보내지 않았습니다",
     ),
+    ("failed", "restored_unknown"): Sentence(
+        "It was unfinished in the backup of {backup_at} from which the system was restored: it may have been sent "
+        "since, so it is not sent again by itself",
+        "시스템을 복원한 백업({backup_at}) 당시 처리 중이던 메시지입니다. 그 후 발송되었을 수 있어 "
+        "자동으로 다시 보내지 않습니다",
+    ),
     ("failed", "channel_unavailable"): Sentence(
         "Not sent: no sender serves this type of subscription",
         "이 구독 유형을 지원하는 발송기가 없어 보내지 않았습니다",
@@ -179,7 +185,15 @@ def _tried(event: EventView, message: MessageView) -> int:
 
 def _told(event: EventView, message: MessageView, language: Language) -> dict[str, Any]:
     """The values that sentences and clauses may name."""
-    names = ("subscription_status", "retry_class", "action", "disable", "template_version", "template_locale")
+    names = (
+        "subscription_status",
+        "retry_class",
+        "action",
+        "disable",
+        "template_version",
+        "template_locale",
+        "backup_at",
+    )
     return {
         **{name: event.data.get(name) for name in names},
         "reason": event.reason or _say(UNSAID, {}, language),

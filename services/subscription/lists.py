@@ -56,12 +56,17 @@ class Lists:
         until, total = self._long.get(wanted, (0.0, 0))
         if until > self._clock.monotonic():
             return total, True
-        look_at = EXACT + 1 if wanted.is_whole else LOOKED_AT
-        looked = await queries_lists.count(c, wanted, None, look_at)
-        if looked.at < look_at:
-            return looked.wanted, False
-        share = looked.wanted / looked.at
-        total = max(looked.wanted, round(await queries_lists.estimate(c, wanted) * share))
+        if wanted.is_whole:
+            total = await queries_lists.length(c, wanted, EXACT + 1)
+            if total <= EXACT:
+                return total, False
+            total = max(total, await queries_lists.estimate(c, wanted))
+        else:
+            looked = await queries_lists.count(c, wanted, None, LOOKED_AT)
+            if looked.at < LOOKED_AT:
+                return looked.wanted, False
+            share = looked.wanted / looked.at
+            total = max(looked.wanted, round(await queries_lists.estimate(c, wanted) * share))
         if len(self._long) >= MAX_REMEMBERED:
             self._long.clear()
         self._long[wanted] = self._clock.monotonic() + REMEMBERED_FOR, total

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 
 from libs.pg import Connection
 from services.subscription.queries_reading import VIEW
+from services.subscription.status import SUBSCRIBED
 
-MAX_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+LAST_ID = UUID(int=2**128 - 1)
 
 # What a filter says; one that is not given says nothing.
 WANTED = """($3::uuid IS NULL OR s.user_id = $3)
@@ -17,27 +19,38 @@ WANTED = """($3::uuid IS NULL OR s.user_id = $3)
     AND ($6::text IS NULL OR s.tags ? $6)"""
 
 
-def _looked_at(condition: str) -> str:
-    """The newest of one index, as many as a page may look at."""
+class _Lead(NamedTuple):
+    """What an index begins with: the condition on it, and the order in which the index has its rows."""
+
+    condition: str
+    order: str
+
+
+def _looked_at(lead: _Lead) -> str:
+    """The newest of one index, as many as a page may look at.
+
+    `= ANY` and the order keep the planner on that index. With plain equality it walked the primary key backwards, past
+    all that other applications have, where one of them has most of the rows.
+    """
     return f"""SELECT * FROM subscription.subscriptions AS s
-        WHERE {condition} AND s.id < $2 AND s.archived_at IS NULL
-        ORDER BY s.id DESC LIMIT $7"""  # noqa: S608 - made of constants
+        WHERE {lead.condition} AND s.id < $2 AND s.archived_at IS NULL
+        ORDER BY {lead.order}, s.id DESC LIMIT $7"""  # noqa: S608 - made of constants
 
 
-def _page(condition: str) -> str:
+def _page(lead: _Lead) -> str:
     return f"""
 SELECT {VIEW} FROM (
-    SELECT * FROM ({_looked_at(condition)}) AS s
+    SELECT * FROM ({_looked_at(lead)}) AS s
     WHERE {WANTED}
-    ORDER BY s.id DESC OFFSET $8 LIMIT $9
+    ORDER BY {lead.order}, s.id DESC OFFSET $8 LIMIT $9
 ) AS s
 ORDER BY s.id DESC"""  # noqa: S608 - made of constants
 
 
-def _count(condition: str) -> str:
+def _count(lead: _Lead) -> str:
     return f"""
 SELECT count(*), count(*) FILTER (WHERE {WANTED}), min(s.id::text)
-FROM ({_looked_at(condition)}) AS s"""  # noqa: S608 - made of constants
+FROM ({_looked_at(lead)}) AS s"""  # noqa: S608 - made of constants
 
 
 def _all(condition: str) -> str:
@@ -47,18 +60,31 @@ SELECT FROM subscription.subscriptions AS s
 WHERE {condition} AND s.archived_at IS NULL"""
 
 
-BY_APPLICATION = "s.application_id = $1"
-BY_USER = "s.user_id = $3 AND s.application_id = $1"
-BY_TYPE = "s.type = $4 AND s.application_id = $1"
+_OWN = "s.application_id = ANY (ARRAY[$1::uuid])"
+_OF_USER = _Lead(f"s.user_id = ANY (ARRAY[$3::uuid]) AND {_OWN}", "s.user_id DESC")
+_OF_APPLICATION = _Lead(_OWN, "s.application_id DESC")
+_OF_TYPE = _Lead(f"{_OWN} AND s.type = ANY (ARRAY[$4::text])", "s.application_id DESC, s.type DESC")
 # The index leaves the many active ones out.
-BY_STATUS = "s.status = $5 AND s.status <> 1 AND s.application_id = $1"
-PAGE_BY_APPLICATION, COUNT_BY_APPLICATION = _page(BY_APPLICATION), _count(BY_APPLICATION)
-PAGE_BY_USER, COUNT_BY_USER = _page(BY_USER), _count(BY_USER)
-PAGE_BY_TYPE, COUNT_BY_TYPE = _page(BY_TYPE), _count(BY_TYPE)
-PAGE_BY_STATUS, COUNT_BY_STATUS = _page(BY_STATUS), _count(BY_STATUS)
-ALL_OF_APPLICATION = _all(BY_APPLICATION)
-ALL_OF_TYPE = _all(BY_TYPE.replace("$4", "$2"))
-ALL_OF_STATUS = _all(BY_STATUS.replace("$5", "$2"))
+_OF_STATUS = _Lead(
+    f"{_OWN} AND s.status = ANY (ARRAY[$5::smallint]) AND s.status <> 1", "s.application_id DESC, s.status DESC"
+)
+PAGE_BY_APPLICATION, COUNT_BY_APPLICATION = _page(_OF_APPLICATION), _count(_OF_APPLICATION)
+PAGE_BY_USER, COUNT_BY_USER = _page(_OF_USER), _count(_OF_USER)
+PAGE_BY_TYPE, COUNT_BY_TYPE = _page(_OF_TYPE), _count(_OF_TYPE)
+PAGE_BY_STATUS, COUNT_BY_STATUS = _page(_OF_STATUS), _count(_OF_STATUS)
+ALL_OF_APPLICATION = _all("s.application_id = $1")
+ALL_OF_TYPE = _all("s.type = $2 AND s.application_id = $1")
+ALL_OF_STATUS = _all("s.status = $2 AND s.application_id = $1")
+ALL_OF_USER = _all("s.user_id = $2 AND s.application_id = $1")
+
+
+def _length(rows: str, limit: str) -> str:
+    return f"SELECT count(*) FROM ({rows} LIMIT {limit}) AS found"  # noqa: S608 - made of constants
+
+
+LENGTH_OF_APPLICATION = _length(ALL_OF_APPLICATION, "$2")
+LENGTH_OF_TYPE, LENGTH_OF_USER = _length(ALL_OF_TYPE, "$3"), _length(ALL_OF_USER, "$3")
+LENGTH_OF_STATUS = _length(f"{ALL_OF_STATUS} AND s.status <> 1", "$3")
 
 # The history of an archived one is still there; that of another application's never is.
 HISTORY = """
@@ -88,9 +114,9 @@ class Filter(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """True: one index answers it, nothing has to be looked at in vain."""
-        others = (self.type, self.status) if self.user_id is not None else ()
-        given = [each for each in (*others, self.tag) if each is not None]
-        return not given and (self.user_id is not None or self.type is None or self.status is None)
+        return self.tag is None and sum(each is not None for each in (self.user_id, self.type, self.status)) <= (
+            self.status != SUBSCRIBED
+        )
 
 
 class Looked(NamedTuple):
@@ -105,20 +131,25 @@ async def page(
     c: Connection, wanted: Filter, before: str | None, look_at: int, offset: int, limit: int
 ) -> list[dict[str, Any]]:
     """The fields of `libs.rpc.SubscriptionView`, newest first, of the newest `look_at` rows before that id."""
-    statement, _, _ = _statements(wanted)
-    return [dict(row) for row in await c.fetch(statement, *_values(wanted, before), look_at, offset, limit)]
+    rows = await c.fetch(_index(wanted).page, *_values(wanted, before), look_at, offset, limit)
+    return [dict(row) for row in rows]
+
+
+async def length(c: Connection, wanted: Filter, limit: int) -> int:
+    """Of a list that one index answers; at most `limit`."""
+    index = _index(wanted)
+    return int(await c.fetchval(index.length, *index.key, limit))
 
 
 async def count(c: Connection, wanted: Filter, before: str | None, look_at: int) -> Looked:
-    _, statement, _ = _statements(wanted)
-    (row,) = await c.fetch(statement, *_values(wanted, before), look_at)
+    (row,) = await c.fetch(_index(wanted).counts, *_values(wanted, before), look_at)
     return Looked(*row)
 
 
 async def estimate(c: Connection, wanted: Filter) -> int:
     """How many rows the index has that the list is read from, as the planner guesses from its statistics."""
-    *_, (statement, values) = _statements(wanted)
-    plan = msgspec.json.decode(await c.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))
+    index = _index(wanted)
+    plan = msgspec.json.decode(await c.fetchval(f"EXPLAIN (FORMAT JSON) {index.all}", *index.key))
     return int(plan[0]["Plan"]["Plan Rows"])
 
 
@@ -139,16 +170,25 @@ async def is_known(c: Connection, application_id: str, subscription_id: str) -> 
     return bool(await c.fetchval(IS_KNOWN, application_id, subscription_id))
 
 
-def _statements(wanted: Filter) -> tuple[str, str, tuple[str, Sequence[Any]]]:
-    """The index that leaves the least to be looked at: its page, its count, and what is planned for its size."""
-    if wanted.user_id is not None:
-        return PAGE_BY_USER, COUNT_BY_USER, (ALL_OF_APPLICATION, (wanted.application_id,))
-    if wanted.status not in (None, 1):
-        return PAGE_BY_STATUS, COUNT_BY_STATUS, (ALL_OF_STATUS, (wanted.application_id, wanted.status))
-    if wanted.type is not None:
-        return PAGE_BY_TYPE, COUNT_BY_TYPE, (ALL_OF_TYPE, (wanted.application_id, wanted.type))
-    return PAGE_BY_APPLICATION, COUNT_BY_APPLICATION, (ALL_OF_APPLICATION, (wanted.application_id,))
+class _Index(NamedTuple):
+    page: str
+    counts: str
+    length: str
+    all: str
+    key: Sequence[Any]
+
+
+def _index(wanted: Filter) -> _Index:
+    """The one that leaves the least to be looked at."""
+    owner, user_id, kind, status, _ = wanted
+    if user_id is not None:
+        return _Index(PAGE_BY_USER, COUNT_BY_USER, LENGTH_OF_USER, ALL_OF_USER, (owner, user_id))
+    if status not in (None, SUBSCRIBED):
+        return _Index(PAGE_BY_STATUS, COUNT_BY_STATUS, LENGTH_OF_STATUS, ALL_OF_STATUS, (owner, status))
+    if kind is not None:
+        return _Index(PAGE_BY_TYPE, COUNT_BY_TYPE, LENGTH_OF_TYPE, ALL_OF_TYPE, (owner, kind))
+    return _Index(PAGE_BY_APPLICATION, COUNT_BY_APPLICATION, LENGTH_OF_APPLICATION, ALL_OF_APPLICATION, (owner,))
 
 
 def _values(wanted: Filter, before: str | None) -> tuple[Any, ...]:
-    return (wanted.application_id, before or MAX_ID, wanted.user_id, wanted.type, wanted.status, wanted.tag)
+    return (wanted.application_id, before or LAST_ID, wanted.user_id, wanted.type, wanted.status, wanted.tag)

@@ -74,12 +74,12 @@ CROSS JOIN LATERAL (
     WHERE users.application_id = $1 AND users.external_id = asked.name AND users.erased_at IS NULL
     ORDER BY rank LIMIT 1
 ) AS found
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
     SELECT subscriptions.* FROM subscription.subscriptions
     WHERE subscriptions.user_id = found.id AND subscriptions.application_id = found.application_id
         AND subscriptions.archived_at IS NULL
     ORDER BY subscriptions.last_active_at DESC NULLS LAST, subscriptions.id DESC LIMIT 100
-) AS s
+) AS s ON true
 {PERSON}
 ORDER BY asked.name, s.last_active_at DESC NULLS LAST, s.id DESC
 """  # noqa: S608 - made of constants
@@ -111,7 +111,10 @@ async def resolve(c: Connection, application_id: str, subscription_ids: Sequence
 
 
 async def resolve_users(c: Connection, application_id: str, names: Sequence[tuple[str, str | None]]) -> Sequence[Any]:
-    """Rows of RESOLVE_USERS, each person's most recently active first. `names`: each with itself where it is a UUID."""
+    """Rows of RESOLVE_USERS, each person's most recently active first; empty but for the name where they have none.
+
+    `names`: each with itself where it is a UUID.
+    """
     return await c.fetch(RESOLVE_USERS, application_id, *columns(names))
 
 

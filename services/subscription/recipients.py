@@ -52,7 +52,9 @@ class Recipients:
         keys: dict[bytes, bytes] = {}
         found: dict[str, list[Recipient]] = {}
         for row in rows:
-            found.setdefault(row[0], []).append(_recipient(row[1:], keys))
+            theirs = found.setdefault(row[0], [])
+            if row[1] is not None:
+                theirs.append(_recipient(row[1:], keys))
         return UsersResolved({name: _chosen(of, request.types) for name, of in found.items()}, keys)
 
 

@@ -11,6 +11,7 @@ from libs import config
 from libs.bus import Bus
 from libs.config import Nats
 from libs.envelope import Accepted, Content, DispatchEnvelope, Outcome, OutcomeEnvelope, SendEnvelope, encode
+from libs.errors import ServiceUnavailable
 from libs.ids import new_id
 from libs.rpc import AskTime, ListStops, Now, Recipient, Resolve, Resolved, Stop, Stops
 from libs.seal import DataKey, KeyRing, associated
@@ -70,10 +71,16 @@ class DispatcherHarness:
         self.bus = bus
         self.subscriptions = Subscriptions(ring)
         self.stops: list[Stop] = []
+        self.stops_asked = 0
+        self.stops_away = False
+        """True: the application service cannot tell."""
         self.sends = {channel: Tap(bus, SEND, send("normal", channel, "local"), channel) for channel in ("apns", "fcm")}
         self.outcomes = Tap(bus, stream_of("OUTCOME", "normal"), outcome("normal", "dispatch", "local"), "recorder")
 
     async def list_stops(self, _: ListStops) -> Stops:
+        self.stops_asked += 1
+        if self.stops_away:
+            raise ServiceUnavailable(retry_after=1)
         return Stops(self.stops)
 
     async def open(self) -> None:

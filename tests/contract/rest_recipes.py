@@ -126,6 +126,11 @@ async def about_something_that_does_not_exist(whole: Whole, tenant: Tenant, iden
     return Case(tenant, request.but(body=_with_first_id(request.body)))
 
 
+@reaches("resource_not_found", "subscriptions_imports_put")
+async def under_what_cannot_be_an_id(whole: Whole, tenant: Tenant, identifier: str) -> Case:
+    return Case(tenant, (await working(identifier, whole, tenant)).but(path="/subscriptions/imports/mine"))
+
+
 def _with_first_id(body: dict[str, Any]) -> dict[str, Any]:
     name = next(name for name in body if name in IN_FIELD and name != "external_id")
     return {**body, name: [new_id()] if isinstance(body[name], list) else new_id()}
@@ -136,7 +141,7 @@ async def _with(whole: Whole, tenant: Tenant, identifier: str, **fields: Any) ->
     return Case(tenant, request.but(body={**(request.body or {}), **fields}))
 
 
-@reaches("invalid_subscription_type", "subscriptions_create")
+@reaches("invalid_subscription_type", "subscriptions_create", "subscriptions_upsert")
 async def of_a_type_that_nobody_knows(whole: Whole, tenant: Tenant, identifier: str) -> Case:
     return await _with(whole, tenant, identifier, type="Telegraph")
 

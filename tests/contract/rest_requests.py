@@ -5,6 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,8 @@ from tests.contract.whole_platform import Tenant, Whole
 OPERATIONS: dict[str, Route] = dict(zip(identifiers(ROUTES), ROUTES, strict=True))
 """Every operation by its id."""
 Maker = Callable[[Whole, Tenant], Awaitable[str]]
+Instead = Mapping[Maker, Maker]
+NOTHING: Instead = MappingProxyType({})
 
 _IS_ID = re.compile(UUID_PATTERN)
 _number = count(1)
@@ -95,8 +98,8 @@ def fresh(prefix: str) -> str:
 
 
 def push_token() -> str:
-    """Of an iOS device; never the same."""
-    return (new_id() + new_id()).replace("-", "")
+    """Of an iOS device; never the same, but for the end, which answers show."""
+    return f"{new_id()}{new_id()}".replace("-", "")[:60] + "beef"
 
 
 async def subscription(whole: Whole, tenant: Tenant) -> str:
@@ -120,8 +123,8 @@ async def external_id(whole: Whole, tenant: Tenant) -> str:
 
 
 async def user(whole: Whole, tenant: Tenant) -> str:
-    made = await tenant.post("/users/identify", {"external_id": fresh("person")})
-    return str(made.data["user_id"])
+    found = await tenant.get(f"/users/{await external_id(whole, tenant)}")
+    return str(found.data["user_id"])
 
 
 async def imported(whole: Whole, tenant: Tenant) -> str:
@@ -169,6 +172,25 @@ async def cancelled_message(whole: Whole, tenant: Tenant) -> str:
     return found
 
 
+async def deletion(whole: Whole, tenant: Tenant) -> str:
+    deleted = await tenant.call("DELETE", f"/users/{await external_id(whole, tenant)}")
+    return str(deleted.data["request_id"])
+
+
+async def installation(whole: Whole, tenant: Tenant) -> str:
+    name = fresh("installation")
+    made = await tenant.post("/subscriptions", {"type": "iOSPush", "token": push_token(), "installation_id": name})
+    assert made.status == 201
+    return name
+
+
+async def unconfirmed(whole: Whole, tenant: Tenant) -> str:
+    """A subscription that waits for its owner's consent."""
+    address = {"type": "Email", "token": f"{fresh('person')}@example.com", "double_opt_in": True}
+    made = await tenant.post("/subscriptions", address)
+    return str(made.data["subscription_id"])
+
+
 def anything(path: str) -> str:
     """A path of the table with ids that nobody has."""
     for name in parameters_of(path):
@@ -182,6 +204,7 @@ IN_PATH: dict[str, Maker] = {
     "/messages/{id}": message,
     "/users/{external_id}": external_id,
     "/templates/{id}": template,
+    "/deletions/{id}": deletion,
     "/emergency-stops/{channel}": stopped_channel,
 }
 """What makes one of what a variable part of a path names."""
@@ -192,6 +215,7 @@ IN_FIELD: dict[str, Maker] = {
     "user_id": user,
     "external_id": external_id,
     "template_id": template,
+    "installation_id": installation,
 }
 """Name of each field of a body or query that holds the id of something (or a list of ids)."""
 FRESH: dict[tuple[str, str], Callable[[], str]] = {
@@ -210,6 +234,7 @@ ALSO_CALLED: dict[str, tuple[Maker, ...]] = {
 SPECIAL: dict[tuple[str, str], Maker] = {
     ("messages_cancel", "id"): waiting_message,
     ("messages_resend", "id"): cancelled_message,
+    ("subscriptions_confirm", "id"): unconfirmed,
 }
 """Operation and place where something other than usual must be there."""
 
@@ -229,36 +254,48 @@ BEFORE: dict[str, Callable[[Whole, Tenant], Awaitable[None]]] = {
 """What must have been done before an operation that names nothing."""
 
 
-async def working(identifier: str, whole: Whole, tenant: Tenant) -> Request:
-    """A request that succeeds. Each call makes what it speaks of anew."""
+async def working(identifier: str, whole: Whole, tenant: Tenant, instead: Instead = NOTHING) -> Request:
+    """A request that succeeds. Each call makes what it speaks of anew, with `instead` of the usual makers."""
     route = OPERATIONS[identifier]
     path = route.path
     for name in parameters_of(path):
         maker = SPECIAL.get((identifier, name)) or IN_PATH[kind_of(route.path, name)]
-        path = path.replace(f"{{{name}}}", await maker(whole, tenant))
+        path = path.replace(f"{{{name}}}", await instead.get(maker, maker)(whole, tenant))
     if identifier in BEFORE:
         await BEFORE[identifier](whole, tenant)
     if reads_stream(route):
         return Request(method=route.method, path=path, raw=IMPORT, content_type=route.media_types[0])
-    body = None if route.example is None else await _living(identifier, route.example, whole, tenant)
+    body = None if route.example is None else await _living(identifier, route.example, whole, tenant, instead)
     return Request(method=route.method, path=path, body=body)
 
 
-async def _living(identifier: str, value: Any, whole: Whole, tenant: Tenant, name: str = "") -> Any:
+async def _living(identifier: str, value: Any, whole: Whole, tenant: Tenant, instead: Instead, name: str = "") -> Any:
     """The example, but for ids and what must be new."""
     if isinstance(value, dict):
-        return {key: await _living(identifier, item, whole, tenant, key) for key, item in value.items()}
+        return {key: await _living(identifier, item, whole, tenant, instead, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [await _living(identifier, item, whole, tenant, name) for item in value]
+        return [await _living(identifier, item, whole, tenant, instead, name) for item in value]
     if not isinstance(value, str):
         return value
     maker = SPECIAL.get((identifier, name)) or IN_FIELD.get(name)
     if maker is not None:
-        return await maker(whole, tenant)
+        return await instead.get(maker, maker)(whole, tenant)
     assert not _IS_ID.match(value), f"{identifier}: the example holds an id, {name}: say in IN_FIELD what makes one"
     return FRESH[identifier, name]() if (identifier, name) in FRESH else value
 
 
 async def as_client(identifier: str, whole: Whole, tenant: Tenant, client: Tenant) -> Request:
     """What works with a key of scope `client`: about a subscription that it made itself, with that one's secret."""
-    return await working(identifier, whole, tenant)
+    made = (await client.post("/subscriptions", {"type": "iOSPush", "token": push_token()})).data
+
+    async def own(whole: Whole, tenant: Tenant) -> str:
+        return str(made["subscription_id"])
+
+    async def message_to_it(whole: Whole, tenant: Tenant) -> str:
+        sent = await tenant.post("/messages", {"subscription_id": made["subscription_id"], "title": "Hello"})
+        return str(sent.data["message_id"])
+
+    request = await working(identifier, whole, tenant, {subscription: own, message: message_to_it})
+    if identifier == "subscriptions_disable":
+        request = request.but(body={"by": "user"})  # an app speaks for its user alone
+    return request.with_headers(X_Subscription_Secret=made["subscription_secret"])

@@ -125,9 +125,9 @@ class SenderHarness:
         self.credentials = CredentialCache(bus, "apns", self.clock)
         self.breakers = Breakers(CHANNEL, self.clock, settings.breaker_seconds)
         self.reference = reference = ReferenceClock(SystemClock(), ask)
-        stops = StopBoard(bus, SystemClock())
+        self.stops = StopBoard(bus, SystemClock())
         self.pipeline = Pipeline(
-            bus, self.sender, self.credentials, self.breakers, stops, self.clock, reference, "normal", settings
+            bus, self.sender, self.credentials, self.breakers, self.stops, self.clock, reference, "normal", settings
         )
         self.outcomes = Tap(bus, OUTCOME, OUTCOME_SUBJECT, "recorder")
         self._tasks: list[asyncio.Task[None]] = []

@@ -11,7 +11,11 @@ from tests.databases import Database
 MODULES = (
     "application.queries",
     "application.queries_limits",
+    "application.queries_keys",
     "subscription.queries",
+    "subscription.queries_keys",
+    "subscription.queries_reading",
+    "subscription.queries_lists",
     "lifecycle.queries_erasure",
     "subscription.queries_export",
     "subscription.queries_erasure",

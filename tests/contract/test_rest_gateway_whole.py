@@ -79,3 +79,12 @@ async def test_an_answer_is_remembered_and_the_change_is_in_the_audit_log_once(w
     (entry,) = (await whole.bus.call("application", "list_audit", page, rpc.AuditPage)).entries
     assert entry.data == {"address": "127.0.0.1"}
     assert entry.resource == f"subscription/{answers[0].data['subscription_id']}"
+
+
+async def test_the_keys_in_apps_do_not_use_up_the_back_ends_minute(whole: Whole) -> None:
+    shop = await whole.tenant(tier="default")
+    app = await whole.with_key(shop.application_id, ["client"])
+    path = f"/subscriptions/{ids.new_id()}"
+    statuses = {(await app.get(path)).status for _ in range(650)}  # more than two minutes' worth
+    assert statuses == {404, 429}
+    assert (await shop.get(path)).status == 404

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from libs import errors, ids
+from libs import errors, ids, rpc
 from libs.ids import new_id, time_of
 from services.ingest.exchange import Route
 from services.ingest.idempotency import Guard
-from services.ingest.repeats import Repeats, derived_id
+from services.ingest.repeats import Outcome, Rendered, Repeats, derived_id
 from tests.contract.rest_gateway import OWNER, STRANGER, AnotherGateway, Rest
 from tests.contract.rest_probe import MADE, Probe
 
@@ -148,6 +148,24 @@ class TestAtOnce:
         assert answers[0].content == answers[1].content
         assert sum("Idempotency-Replayed" in answer.headers for answer in answers) == 1
         assert len(rest.platform.remembered) == 1
+
+    async def test_who_leaves_does_not_take_the_outcome_along(self) -> None:
+        class Nothing:
+            async def call(self, *_: object) -> rpc.Replay:
+                return rpc.Replay()
+
+        done = asyncio.Event()
+
+        async def perform() -> Outcome:
+            await done.wait()
+            return Outcome(Rendered(201, b"{}", {}))
+
+        repeats, guard = Repeats(Nothing()), Guard("k", b"")  # type: ignore[arg-type]  # nothing but `call` is used
+        first, leaves, stays = (asyncio.create_task(repeats.once(OWNER, guard, perform)) for _ in range(3))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        done.set()
+        assert [(await each).status for each in (first, stays)] == [201, 201]
 
     async def test_who_waits_learns_that_the_first_was_interrupted(self) -> None:
         class Never:

@@ -9,6 +9,12 @@ from tests.contract.whole_platform import Whole
 pytest_plugins = ["tests.contract.whole_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+STREAMED = {"users_export"}
+"""Answered piece by piece: nobody knows what it will say before it was said."""
+CONDITIONAL = [
+    name for name, route in OPERATIONS.items() if route.method == "GET" and route.answer and name not in STREAMED
+]
+
 
 @pytest.mark.parametrize("identifier", OPERATIONS)
 async def test_the_documented_example_works(shared_whole: Whole, identifier: str) -> None:
@@ -32,9 +38,7 @@ async def test_a_repetition_under_an_idempotency_key_is_answered_alike(shared_wh
         assert second.body == first.body
 
 
-@pytest.mark.parametrize(
-    "identifier", [name for name, route in OPERATIONS.items() if route.method == "GET" and route.answer is not None]
-)
+@pytest.mark.parametrize("identifier", CONDITIONAL)
 async def test_what_was_not_changed_is_not_sent_again(shared_whole: Whole, identifier: str) -> None:
     shop = await shared_whole.tenant()
     request = await working(identifier, shared_whole, shop)

@@ -74,5 +74,11 @@ def test_certificate_that_cannot_be_used_names_its_variable(tmp_path: Path) -> N
             context_of(GatewayHttp(tls_cert_file=str(path), tls_key_file=str(path)))
 
 
+def test_nothing_older_than_tls_1_2_is_spoken(http_settings: GatewayHttp) -> None:
+    context = context_of(http_settings)
+    assert context is not None
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
 def test_without_a_certificate_there_is_no_tls() -> None:
     assert context_of(GatewayHttp()) is None

@@ -418,8 +418,8 @@ async def test_a_neighbour_is_answered_while_expensive_templates_are_rendered(bu
     codes = [each.fault_code for each in heavy.result()]
     assert codes[0] == "invalid_template_variables"
     assert codes[-1] == "service_unavailable"
-    assert len(waits) > 20
-    assert sorted(waits)[len(waits) // 2] < 0.1
+    assert len(waits) >= 10
+    assert sorted(waits)[len(waits) // 2] < 0.25
 
 
 async def test_of_applications_asking_at_the_same_time_each_gets_its_own(bus: Bus) -> None:

@@ -1,4 +1,4 @@
-"""Users are identified, move between devices and leave them (SEQ-001); whose a message is follows from its key (R14)."""
+"""Users are identified, move between devices and leave them (SEQ-001); the key says whose a message is (R14)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ async def sealed_for(people: UsersHarness, subscription_id: str) -> bytes:
 
 
 async def count(people: UsersHarness, table: str) -> int:
-    return int(await people.admin.fetchval(f"SELECT count(*) FROM subscription.{table}"))  # noqa: S608 - a constant
+    return int(await people.admin.fetchval(f"SELECT count(*) FROM subscription.{table}"))
 
 
 # linking --------------------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ async def test_identify_against_erasure_leaves_no_orphan(
 async def one_race(people: UsersHarness, name: str) -> None:
     ids = await asyncio.gather(*(people.device() for _ in range(4)))
     await people.identify(name, *ids[:2])
-    results: list[object] = await asyncio.gather(
+    results = await asyncio.gather(
         people.identify(name, ids[1], ids[2]),
         people.erase(name, new_id()),
         people.identify(f"{name}_other", ids[0]),

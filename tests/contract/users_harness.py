@@ -1,4 +1,4 @@
-"""The subscription service, asked over NATS about users; and what its tables hold, opened with the keys that are left."""
+"""The subscription service, asked over NATS about users; and what its tables hold, with the keys that are left."""
 
 import contextlib
 from collections.abc import AsyncIterator

@@ -3,13 +3,13 @@
 import io
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from libs.api.messages import Event, Timeline
 from libs.events import PublishedEvent
 from services.cli import tail, timeline
 from services.cli.main import COMMANDS, HIDDEN, main
@@ -94,17 +94,17 @@ def test_version_is_that_of_the_distribution() -> None:
     assert run("version").output.strip().count(".") == 2
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(found: Timeline) -> str:
     console = Console(file=io.StringIO(), width=200)
-    console.print(timeline.table("m1", found))
+    console.print(timeline.table(found))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_a_timeline_tells_what_when_and_why() -> None:
-    created = {"event_type": "created", "occurred_at": "2026-01-01T00:00:00.000Z", "attempt": 0, "why": "Accepted"}
-    failed = {"event_type": "failed", "occurred_at": "2026-01-01T00:00:01.500Z", "attempt": 1, "reason": "Unregistered"}
-    text = shown({"status": "failed", "why": "The token is no more", "events": [created, failed]})
+    created = Event("created", "2026-01-01T00:00:00.000Z", 0, None, {}, "Accepted")
+    failed = Event("failed", "2026-01-01T00:00:01.500Z", 1, "Unregistered", {}, "")
+    text = shown(Timeline(id="m1", status="failed", why="The token is no more", events=[created, failed]))
     assert "Message m1: failed" in text
     assert "Accepted" in text
     assert "+1.500 s" in text
@@ -113,7 +113,8 @@ def test_a_timeline_tells_what_when_and_why() -> None:
 
 
 def test_a_timeline_says_when_the_next_attempt_is() -> None:
-    text = shown({"status": "errored", "events": [], "next_attempt_at": "2026-01-01T00:02:00.000Z"})
+    moment = "2026-01-01T00:02:00.000Z"
+    text = shown(Timeline(id="m1", status="errored", why="", events=[], next_attempt_at=moment))
     assert "2026-01-01T00:02:00.000Z" in text
 
 

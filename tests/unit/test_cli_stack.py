@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from services.cli import datadir
 from services.cli.datadir import DataDir
 from services.cli.process import Spec
 from services.cli.stack import Options, Stack, port_names
@@ -88,3 +90,14 @@ def test_the_service_account_follows_the_sandbox_to_another_port(tmp_path: Path)
     token_uri = second.credentials.private["fcm"]["token_uri"]
     assert token_uri == f"https://127.0.0.1:{second.ports['sandbox-tls']}/token"
     assert second.credentials.private["fcm"]["private_key"] == first.credentials.private["fcm"]["private_key"]
+
+
+def test_a_directory_older_than_a_service_keeps_its_passwords_and_gets_one_more(tmp_path: Path) -> None:
+    first = made(tmp_path, Options())
+    older = {role: word for role, word in first.passwords.roles.items() if role != "templating"}
+    datadir.write(first.data.secrets / "passwords.json", msgspec.structs.replace(first.passwords, roles=older))
+    second, third = made(tmp_path, Options()), made(tmp_path, Options())
+    assert {**second.passwords.roles, **older} == second.passwords.roles
+    assert second.passwords.roles.keys() == first.passwords.roles.keys()
+    assert second.passwords.postgres == first.passwords.postgres
+    assert third.passwords == second.passwords

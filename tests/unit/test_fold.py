@@ -1,9 +1,10 @@
 """The fold gives one result for any order and any repetition of any events (R3)."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.message import FAILING, KINDS, STATUSES, Event, fold
+from libs.message import FAILING, KINDS, STATUSES, Event, Kind, fold
 from tests.events import event_sets
 
 
@@ -70,3 +71,13 @@ def test_among_equals_the_smallest_time_then_key_gives_time_and_reason() -> None
 
 def test_failing_kinds_are_kinds() -> None:
     assert set(KINDS) >= FAILING
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_sent_again_is_pending_whatever_comes_late_of_the_attempt_before_but_success(end: Kind) -> None:
+    before = [Event("m", "created", 1, "", 0), Event("m", end, 1, "", 10, "Unregistered")]
+    again = [*before, Event("m", "retried", 2, "resend:r", 20, "resend")]
+    late = Event("m", "errored", 1, "late", 30, "timeout")
+    assert fold(again).status == fold([*again, late]).status == "pending"
+    assert fold([*again, late, Event("m", "sent", 1, "later", 40)]).status == "successful"
+    assert fold([*again, Event("m", "cancelled", 2, "", 50)]).status == "cancelled"
