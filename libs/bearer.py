@@ -31,15 +31,6 @@ def checksum(random: str) -> str:
     return digits
 
 
-def is_well_formed(prefix: str, secret: str) -> bool:
-    random = secret[len(prefix) : -CHECKSUM_CHARACTERS]
-    return (
-        secret.startswith(prefix)
-        and len(random) == RANDOM_CHARACTERS
-        and checksum(random) == secret[-CHECKSUM_CHARACTERS:]
-    )
-
-
 def digest_of(secret: str) -> bytes:
     """What is presented to the service that keeps its keyed hash."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

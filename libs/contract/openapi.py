@@ -9,6 +9,7 @@ import msgspec
 
 from libs.contract import openapi_errors, openapi_parameters, schemas
 from libs.contract.openapi_parameters import SCHEMAS, headers, is_conditional
+from libs.contract.openapi_samples import sample
 from libs.contract.operations import (
     Operation,
     Text,
@@ -23,6 +24,8 @@ from libs.contract.schemas import Schema
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 JSON = "application/json"
+Named = Sequence[tuple[str, Operation]]
+"""Operations with their ids."""
 DESCRIPTION = """\
 A multi-channel messaging platform: applications register how their users can be reached, and send them messages.
 
@@ -41,9 +44,10 @@ def document(
     """The whole. `texts` and `examples` are of the error codes: what they say, and `details` that they may carry."""
     named = list(zip(identifiers(operations), operations, strict=True))
     paths: dict[str, dict[str, Any]] = {}
+    known = {**_schemas(operations), **openapi_errors.SCHEMAS}
     for identifier, operation in named:
         place = paths.setdefault(operation.path, {})
-        place[operation.method.lower()] = _operation(identifier, operation, texts, named)
+        place[operation.method.lower()] = _operation(identifier, operation, texts, named, known)
     found = {
         "openapi": "3.1.0",
         "jsonSchemaDialect": DIALECT,
@@ -67,7 +71,7 @@ def document(
             },
             **openapi_parameters.components(),
             "examples": openapi_errors.examples(texts, examples),
-            "schemas": dict(sorted({**_schemas(operations), **openapi_errors.SCHEMAS}.items())),
+            "schemas": dict(sorted(known.items())),
         },
     }
     written: dict[str, Any] = msgspec.json.decode(
@@ -91,7 +95,7 @@ def _tags(operations: Sequence[Operation]) -> list[dict[str, str]]:
 
 
 def _operation(
-    identifier: str, operation: Operation, texts: Mapping[str, Text], named: Sequence[tuple[str, Operation]]
+    identifier: str, operation: Operation, texts: Mapping[str, Text], named: Named, known: Mapping[str, Schema]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": identifier,
@@ -105,7 +109,8 @@ def _operation(
     if takes_body(operation):
         found["requestBody"] = _body(operation)
     success = {
-        str(status): _success(operation, status, named) for status in (operation.status, *operation.other_statuses)
+        str(status): _success(operation, status, named, known)
+        for status in (operation.status, *operation.other_statuses)
     }
     unchanged = {"304": {"description": "Not changed.", "headers": headers("ETag", "Last-Modified")}}
     refusals = openapi_errors.responses(operation, texts)
@@ -141,7 +146,7 @@ def _body(operation: Operation) -> dict[str, Any]:
     return {"required": operation.body_required, "content": {JSON: media}}
 
 
-def _success(operation: Operation, status: int, named: Sequence[tuple[str, Operation]]) -> dict[str, Any]:
+def _success(operation: Operation, status: int, named: Named, known: Mapping[str, Schema]) -> dict[str, Any]:
     also = []
     if is_conditional(operation):
         also += ["ETag", "Last-Modified"]
@@ -151,7 +156,8 @@ def _success(operation: Operation, status: int, named: Sequence[tuple[str, Opera
     if operation.answer is None:
         found["content"] = {media_type: {"schema": {"type": "string"}} for media_type in operation.media_types}
         return found
-    found["content"] = {JSON: {"schema": _envelope(operation.answer)}}
+    schema = _envelope(operation.answer)
+    found["content"] = {JSON: {"schema": schema, "example": sample(schema, known)}}
     if links := _links(operation, named):
         found["links"] = links
     return found
@@ -166,7 +172,7 @@ def _envelope(answer: type[msgspec.Struct]) -> Schema:
     }
 
 
-def _links(operation: Operation, named: Sequence[tuple[str, Operation]]) -> dict[str, Any]:
+def _links(operation: Operation, named: Named) -> dict[str, Any]:
     """What a creation made is what the operations below name in their paths."""
     if operation.method not in ("POST", "PUT") or parameters_of(operation.path):
         return {}

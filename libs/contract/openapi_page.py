@@ -91,6 +91,7 @@ def _operation(document: Json, method: str, path: str, operation: Json) -> str:
         f"<h4>Example</h4><pre>{escape(_curl(method, prefix + path, operation))}</pre>",
         "<h4>Answers</h4>",
         _responses(operation),
+        _answer(operation),
         "</section>",
     ]
     return "".join(parts)
@@ -134,6 +135,15 @@ def _responses(operation: Json) -> str:
         kind = "" if schema is None or int(status) >= 400 else _type(schema.get("properties", {}).get("data", schema))
         rows.append((f"<code>{status}</code>", kind, _text(response["description"])))
     return _table(("Status", "Data", "Meaning"), rows)
+
+
+def _answer(operation: Json) -> str:
+    for response in operation["responses"].values():
+        for media in response.get("content", {}).values():
+            if "example" in media:
+                text = json.dumps(media["example"], ensure_ascii=False, indent=2)
+                return f"<details><summary>An answer</summary><pre>{escape(text)}</pre></details>"
+    return ""
 
 
 def _schema(name: str, schema: Json) -> str:

@@ -60,9 +60,9 @@ def backup(target: Path, data_dir: Path, erasures_only: bool, as_json: bool) -> 
     A person who is erased later is still in older copies: keep those no longer than your rules allow, and keep a
     recent --erasures-only file beside them, so that `automata restore` can forget the person again.
     """
-    os.umask(0o077)
     data = DataDir(data_dir)
     runtime = data.runtime()
+    os.umask(0o077)
     console = Console(stderr=True, highlight=False, quiet=as_json)
     if erasures_only:
         taken = asyncio.run(_write_erasures(runtime, target))

@@ -41,7 +41,8 @@ def check_item(item: MessageItem) -> None:
     if item.template_id is not None:
         _check_template(item)
     else:
-        refuse(_given(item, ("variables", "locale"), Reason("with_template")))
+        if item.variables is not None or item.locale is not None:
+            refuse(_given(item, ("variables", "locale"), Reason("with_template")))
         _check_content(item.title, item.body, item.push, item.data)
     key = item.collapse_key
     if key is not None and not key.isascii() and len(key.encode()) > MAX_COLLAPSE_KEY:
@@ -59,7 +60,8 @@ def _check_target(item: MessageItem) -> None:
     if item.external_id is None:
         if item.subscription_id is None:
             raise InvalidRequest(fields=dict.fromkeys(("subscription_id", "external_id"), Reason("recipient")))
-        refuse(_given(item, ("channels", "strategy"), Reason("with_person")))
+        if item.channels is not None or item.strategy is not None:
+            refuse(_given(item, ("channels", "strategy"), Reason("with_person")))
     elif item.subscription_id is not None:
         refuse({"external_id": Reason("one_recipient")})
 

@@ -93,6 +93,8 @@ async def _send(gateway: Gateway, call: Call[Any], body: MessageBody) -> Answer:
 
 def _messages(draft: Draft, lane: Lane, renderings: Renderings | None) -> list[rpc.NewMessage]:
     item, reachable = draft
+    if renderings is None:
+        return [new_message(item, each, lane) for each in reachable]
     return [new_message(item, each, lane, rendered_for(item, each.recipient, renderings)) for each in reachable]
 
 

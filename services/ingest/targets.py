@@ -46,7 +46,8 @@ def chosen(item: MessageItem, found: Found) -> list[Reachable]:
 def _subscription(item: MessageItem, found: Reachable | None) -> list[Reachable]:
     if found is None:
         raise ResourceNotFound(id=item.subscription_id)
-    channel_to(item, found.recipient)
+    if item.template_id is not None:
+        channel_to(item, found.recipient)  # before anything is rendered
     return [found]
 
 

@@ -29,10 +29,8 @@ def variant_for(item: MessageItem, recipient: Recipient) -> Variant:
     return recipient.type, item.locale or recipient.language
 
 
-def rendered_for(item: MessageItem, recipient: Recipient, renderings: Renderings | None) -> Rendered | None:
-    """None: the item has its own content. Raises why it could not be rendered."""
-    if renderings is None:
-        return None
+def rendered_for(item: MessageItem, recipient: Recipient, renderings: Renderings) -> Rendered:
+    """Raises why it could not be rendered."""
     found = renderings[variant_for(item, recipient)]
     if isinstance(found, SignalError):
         raise found

@@ -16,8 +16,8 @@ from services.ingest.render import rfc3339_or_none
 from services.ingest.subscription_views import event_of
 from services.ingest.subscription_views import rendered as subscription_of
 
-MESSAGES = 50
-"""In one page: with their contents and events they fit one reply."""
+MESSAGES = 200
+"""In one page, at most."""
 
 _encode = msgspec.json.Encoder().encode
 

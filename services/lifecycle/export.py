@@ -15,6 +15,8 @@ from .views import sealing_keys, view_of
 MAX_PAGE = 500
 MAX_SUBJECTS = 10_000
 """Subscriptions, and keys, of one person."""
+MAX_BYTES = 2 * 1024**2
+"""Of what is sealed in the messages of one page."""
 _BEGINNING = "00000000-0000-0000-0000-000000000000"
 
 
@@ -35,14 +37,26 @@ class Exporter:
             events: dict[str, list[Row]] = defaultdict(list)
             for event in await queries_erasure.events_of(c, application_id, ids):
                 events[str(event["message_id"])].append(event)
-        theirs = [row for row in rows if _is_theirs(request, row, events[str(row["id"])])]
+        fitting = _fitting(rows, events)
+        theirs = [row for row in fitting if _is_theirs(request, row, events[str(row["id"])])]
         views = await self._views(application_id, theirs, events)
-        return MessagesExport(views, ids[-1] if len(ids) == request.limit else None)
+        more = len(fitting) < len(rows) or len(ids) == request.limit
+        return MessagesExport(views, str(fitting[-1]["id"]) if fitting and more else None)
 
     async def _views(self, application_id: str, rows: list[Row], events: dict[str, list[Row]]) -> list[MessageView]:
         of_rows = [events[str(row["id"])] for row in rows]
         keys = await self._seals.keys(application_id, {key for found in of_rows for key in sealing_keys(found)})
         return [view_of(row, found, keys) for row, found in zip(rows, of_rows, strict=True)]
+
+
+def _fitting(rows: list[Row], events: dict[str, list[Row]]) -> list[Row]:
+    """The first of them that one reply can hold, at least one."""
+    size = 0
+    for n, row in enumerate(rows):
+        size += sum(len(event["sealed"] or b"") for event in events[str(row["id"])])
+        if n and size > MAX_BYTES:
+            return rows[:n]
+    return rows
 
 
 def _is_theirs(request: ExportMessages, row: Row, events: list[Row]) -> bool:

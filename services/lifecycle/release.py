@@ -32,5 +32,5 @@ class Release:
         if released:
             async with self._pool.connection() as c:
                 room = ROOM - await queries.count_released(c, ROOM)
-                await queries.release(c, released, room // len(released))
+                await queries.release(c, released, -(-room // len(released)))
         return False

@@ -54,7 +54,7 @@ FROM ({_looked_at(lead)}) AS s"""  # noqa: S608 - made of constants
 
 
 def _all(condition: str) -> str:
-    """Never run, only planned: the planner's guess is the estimate of a long list."""
+    """Counted as far as a total is exact; beyond that the planner's guess is the estimate."""
     return f"""
 SELECT FROM subscription.subscriptions AS s
 WHERE {condition} AND s.archived_at IS NULL"""
@@ -91,8 +91,8 @@ HISTORY = """
 SELECT e.position, e.kind, e.actor, e.source, e.reason, e.data,
     (date_part('epoch', e.occurred_at) * 1000)::bigint AS occurred_at_ms
 FROM subscription.subscription_events AS e
-WHERE e.subscription_id = $2 AND e.application_id = $1 AND e.position < $3
-ORDER BY e.position DESC LIMIT $4 OFFSET $5
+WHERE e.subscription_id = ANY (ARRAY[$2::uuid]) AND e.application_id = $1 AND e.position < $3
+ORDER BY e.subscription_id DESC, e.position DESC LIMIT $4 OFFSET $5
 """
 COUNT_HISTORY = """
 SELECT count(*) FROM (

@@ -15,6 +15,8 @@ Reasons = dict[str, tuple[str, Any]]
 
 MARKUP = 25
 """Characters that a brace weighs as much as."""
+MAX_LOCALE = 35
+"""Characters that RFC 5646 §4.4.1 asks one to have room for."""
 
 
 class Text(NamedTuple):
@@ -185,7 +187,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _lower(locale: str | None) -> str | None:
-    return None if locale is None else locale.replace("_", "-").lower()
+    return None if locale is None else locale[:MAX_LOCALE].replace("_", "-").lower()
 
 
 def _shorter(locale: str | None) -> Iterator[str]:

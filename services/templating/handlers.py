@@ -20,7 +20,7 @@ class Handlers:
             "create": (rpc.CreateTemplate, self._templates.create),
             "update": (rpc.UpdateTemplate, self._templates.update),
             "get": (rpc.GetTemplate, self._templates.get),
-            "list": (rpc.ListTemplates, self._templates.list),
+            "list": (rpc.ListTemplates, self._templates.list_all),
             "versions": (rpc.ListVersions, self._templates.versions),
             "set_active": (rpc.SetTemplateActive, self._templates.set_active),
             "render": (rpc.RenderMany, self._renderer.render),

@@ -1,8 +1,10 @@
 """Rendering for those who send: many messages a call, each with an answer of its own."""
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
@@ -68,6 +70,7 @@ class Renderer:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._cache = Cache()
+        self._parsing = ThreadPoolExecutor(1, "senders")
         self._lookups = Coalescer[list[Asked], list[Head | None]](
             self._find_heads, max_items=LOOKED_UP, concurrency=LOOKUPS, weight=len
         )
@@ -91,9 +94,16 @@ class Renderer:
         for wanted, head in named:
             version = versions[head] if head is not None else None
             if version is not None:
-                await _parse(version, wanted)
+                await self._parse(version, wanted)
             call.answer(wanted, head, version)
             await call.let_others()
+
+    async def _parse(self, version: Version, wanted: rpc.RenderWanted) -> None:
+        """In a thread, where it was not wanted before: a large one takes tens of milliseconds."""
+        at = version.choose(wanted.locale, wanted.channel)
+        if not version.is_parsed(at):
+            with contextlib.suppress(SignalError):  # who renders it meets it again
+                await asyncio.get_running_loop().run_in_executor(self._parsing, version.parsed, at)
 
     async def _heads(self, request: rpc.RenderMany) -> Heads:
         names = dict.fromkeys((wanted.template_id, wanted.version) for wanted in request.wanted)
@@ -166,13 +176,6 @@ class _Call:
         if ran > TURN:
             await asyncio.sleep(ran if ran > 2 * TURN else 0)
             self._turn = perf_counter()
-
-
-async def _parse(version: Version, wanted: rpc.RenderWanted) -> None:
-    """In a thread, where it was not wanted before: a large one takes tens of milliseconds."""
-    at = version.choose(wanted.locale, wanted.channel)
-    if not version.is_parsed(at):
-        await asyncio.to_thread(version.parsed, at)
 
 
 def _version(row: Mapping[str, Any]) -> Version:

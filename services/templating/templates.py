@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ MAX_VERSION = 64 * 1024
 MAX_DEPTH = 16
 MAX_PAGE = 100
 EDITS_AT_ONCE = 4
-"""Edits wait for each other with a connection in hand: the rest of the pool is for those who send."""
+"""They wait for each other with a connection in hand: the rest of the pool is for those who send."""
 
 _LOCALE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
 _EMPTY = rpc.TemplateContent()
@@ -35,22 +36,24 @@ class Templates:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._editing = asyncio.Semaphore(EDITS_AT_ONCE)
+        self._parsing = ThreadPoolExecutor(1, "authors")
 
     async def create(self, request: rpc.CreateTemplate) -> rpc.TemplateView:
         """Raises `ValidationFailed`, `InvalidTemplateVariables`. The same `new_id` again makes nothing again."""
         template_id = request.new_id or new_id()
         new = _Draft(request.name, request.description, request.content, request.default_locale, request.variants)
         _check(request.application_id, new)
-        variables = await _variables(new)
         asked = Asked(request.application_id, "", template_id, None)
-        async with self._editing, self._pool.transaction() as c:
-            await queries.lock_edits(c, request.application_id)
-            if await queries.find_whole(c, asked) is None:
-                await _refuse_taken_name(c, request.application_id, new.name, template_id)
-                version = new.version(request.application_id, template_id, 1, variables, request.actor)
-                await queries.insert_template(c, version, new.name, new.description)
-                await queries.insert_version(c, version)
-            return _view(await queries.find_whole(c, asked))
+        async with self._editing:
+            variables = await self._variables(new)
+            version = new.version(request.application_id, template_id, 1, variables, request.actor)
+            async with self._pool.transaction() as c:
+                await queries.lock_edits(c, request.application_id)
+                if await queries.find_whole(c, asked) is None:
+                    await _refuse_taken_name(c, request.application_id, new.name, template_id)
+                    await queries.insert_template(c, version, new.name, new.description)
+                    await queries.insert_version(c, version)
+                return _view(await queries.find_whole(c, asked))
 
     async def update(self, request: rpc.UpdateTemplate) -> rpc.TemplateView:
         """Raises `TemplateNotFound`, `ValidationFailed`, `InvalidTemplateVariables`."""
@@ -64,7 +67,7 @@ class Templates:
             _check(request.application_id, new)
             await _refuse_taken_name(c, request.application_id, new.name, old["id"])
             number = old["version"] + 1
-            version = new.version(request.application_id, old["id"], number, await _variables(new), request.actor)
+            version = new.version(request.application_id, old["id"], number, await self._variables(new), request.actor)
             await queries.insert_version(c, version)
             await queries.update_template(c, version, new.name, new.description)
             return _view(await queries.find_whole(c, asked._replace(name="", id=old["id"])))
@@ -88,7 +91,7 @@ class Templates:
             await queries.set_active(c, request.application_id, found["id"], request.is_active, request.actor)
             return _view(await queries.find_whole(c, asked._replace(name="", id=found["id"])))
 
-    async def list(self, request: rpc.ListTemplates) -> rpc.TemplatePage:
+    async def list_all(self, request: rpc.ListTemplates) -> rpc.TemplatePage:
         _check_page(request.limit, request.offset)
         if not is_id(request.application_id):
             return rpc.TemplatePage([], 0)
@@ -106,6 +109,14 @@ class Templates:
             rows = await queries.list_versions(c, request.application_id, current.id, request.limit, request.offset)
         total = min(current.version, queries.MAX_COUNTED + 1)
         return rpc.TemplatePage([_view({**row, "content": _EMPTY, "variants": []}) for row in rows], total)
+
+    async def _variables(self, draft: "_Draft") -> list[str]:
+        """In a thread: hundreds of sources take tenths of a second. Raises `InvalidTemplateVariables`."""
+        version = Version(draft.content, draft.variants, draft.default_locale)
+        if version.size > MAX_VERSION:
+            place = "variants" if draft.variants else "data_template"
+            raise ValidationFailed(fields={place: ("version_size", None)})
+        return await asyncio.get_running_loop().run_in_executor(self._parsing, version.check)
 
 
 class _Draft(msgspec.Struct, frozen=True):
@@ -143,14 +154,6 @@ def _changed(old: Mapping[str, Any], request: rpc.UpdateTemplate) -> _Draft:
         old["default_locale"] if request.default_locale is unset else request.default_locale,
         msgspec.convert(old["variants"], list[rpc.Variant]) if request.variants is None else request.variants,
     )
-
-
-async def _variables(draft: _Draft) -> list[str]:
-    """In a thread: hundreds of sources take tenths of a second. Raises `InvalidTemplateVariables`."""
-    version = Version(draft.content, draft.variants, draft.default_locale)
-    if version.size > MAX_VERSION:
-        raise ValidationFailed(fields={"variants" if draft.variants else "data_template": ("version_size", None)})
-    return await asyncio.to_thread(version.check)
 
 
 def _check(application_id: str, draft: _Draft) -> None:

@@ -36,9 +36,7 @@ class Service:
         self.ring = ring
 
     async def register(self, token: str = apns(1), kind: str = "iOSPush", **more: Any) -> rpc.Registered:
-        wish = rpc.CreateSubscription(
-            **{"application_id": SHOP, "type": kind, "token": token, "actor": ACTOR, **more}  # type: ignore[arg-type]
-        )
+        wish = rpc.CreateSubscription(**{"application_id": SHOP, "type": kind, "token": token, "actor": ACTOR, **more})
         return await self.bus.call("subscription", "create", wish, rpc.Registered)
 
     async def make(self, token: str = apns(1), kind: str = "iOSPush", **more: Any) -> rpc.SubscriptionView:
@@ -66,7 +64,7 @@ class Service:
         request = rpc.GetSubscription(application_id, subscription_id)
         return await self.bus.call("subscription", "get", request, rpc.SubscriptionView)
 
-    async def list(self, application_id: str = SHOP, **more: Any) -> rpc.SubscriptionPage:
+    async def page(self, application_id: str = SHOP, **more: Any) -> rpc.SubscriptionPage:
         request = rpc.ListSubscriptions(application_id, **more)
         return await self.bus.call("subscription", "list", request, rpc.SubscriptionPage)
 
@@ -74,15 +72,15 @@ class Service:
         request = rpc.ListSubscriptionEvents(application_id, subscription_id, **more)
         return await self.bus.call("subscription", "events", request, rpc.SubscriptionEvents)
 
-    async def kinds(self, subscription_id: str) -> "list[str]":
+    async def kinds(self, subscription_id: str) -> list[str]:
         """Of the history, oldest first."""
         return [event.kind for event in (await self.events(subscription_id)).events][::-1]
 
-    async def resolve(self, *ids: str, application_id: str = SHOP, keys: "list[bytes] | None" = None) -> rpc.Resolved:
+    async def resolve(self, *ids: str, application_id: str = SHOP, keys: list[bytes] | None = None) -> rpc.Resolved:
         request = rpc.Resolve(application_id, list(ids), keys or [])
         return await self.bus.call("subscription", "resolve", request, rpc.Resolved)
 
-    async def resolve_users(self, *names: str, types: "list[str] | None" = None) -> rpc.UsersResolved:
+    async def resolve_users(self, *names: str, types: list[str] | None = None) -> rpc.UsersResolved:
         request = rpc.ResolveUsers(SHOP, list(names), types or [])
         return await self.bus.call("subscription", "resolve_users", request, rpc.UsersResolved)
 

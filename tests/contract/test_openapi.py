@@ -13,7 +13,7 @@ from libs.contract.operations import codes_of
 from services.ingest.errors import TABLE
 from services.ingest.routes import ROUTES
 from tests.contract.rest_requests import OPERATIONS
-from tests.contract.rest_schema import DOCUMENT
+from tests.contract.rest_schema import DOCUMENT, validator
 from tests.contract.rest_unserved import unserved
 
 LANGUAGES = ("en", "ko")
@@ -54,6 +54,14 @@ def test_a_body_has_an_example_and_no_unknown_fields(identifier: str) -> None:
     assert "example" in media or not route.body_required
     schema = DOCUMENT["components"]["schemas"][media["schema"]["$ref"].rpartition("/")[2]]
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("identifier", [name for name, route in OPERATIONS.items() if route.answer is not None])
+def test_an_answer_has_an_example_that_fits(identifier: str) -> None:
+    route = OPERATIONS[identifier]
+    for status in (route.status, *route.other_statuses):
+        response = DOCUMENT["paths"][route.path][route.method.lower()]["responses"][str(status)]
+        validator(identifier, str(status)).validate(response["content"]["application/json"]["example"])
 
 
 def test_schemas_have_plain_names() -> None:

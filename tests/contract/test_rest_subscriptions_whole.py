@@ -1,10 +1,15 @@
 """Subscriptions over REST, down to Postgres: every operation, as an application's back end and as its app call it."""
 
 import asyncio
+import time
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from libs import rpc
 from libs.ids import is_id, new_id
 from tests.contract.rest_gateway import Answer
 from tests.contract.whole_platform import Tenant, Whole
@@ -338,8 +343,13 @@ async def test_an_app_manages_its_own_subscription_alone(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("DELETE", "/subscriptions/{id}"), ("POST", "/subscriptions/{id}/confirm"), ("GET", "/subscriptions/{id}/events")]
-    + [("GET", "/subscriptions"), ("POST", "/subscriptions/tags")],
+    [
+        ("DELETE", "/subscriptions/{id}"),
+        ("POST", "/subscriptions/{id}/confirm"),
+        ("GET", "/subscriptions/{id}/events"),
+        ("GET", "/subscriptions"),
+        ("POST", "/subscriptions/tags"),
+    ],
 )
 async def test_what_an_app_may_not_do(whole: Whole, shop: Tenant, method: str, path: str) -> None:
     app = await install(whole, shop)
@@ -390,6 +400,30 @@ async def test_an_app_that_starts_again_is_brought_up_to_date(whole: Whole, shop
     again = await app.tenant.call("PUT", "/subscriptions", body, headers=app.headers)
     assert (again.status, again.data["subscription_id"]) == (200, app.id)
     assert "subscription_secret" not in again.data
+
+
+async def test_an_app_names_a_person_only_with_their_back_ends_word_where_that_is_asked_for(
+    whole: Whole, shop: Tenant
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    wanted = rpc.UpdateApplication(shop.application_id, "test", identity_public_key=public, identity_required=True)
+    await whole.bus.call("application", "update_application", wanted, rpc.ApplicationView)
+    app = await whole.with_key(shop.application_id, ["client"])
+
+    def vouching(person: str) -> str:
+        claims = {"sub": person, "iss": shop.application_id, "exp": int(time.time()) + 60}
+        return jwt.encode(claims, key, algorithm="ES256")
+
+    body = {"type": "iOSPush", "token": TOKEN, "user_id": "u-1"}
+    for wrong in ({}, {"identity_token": "x"}, {"identity_token": vouching("u-2")}):
+        refused = await app.post("/subscriptions", {**body, **wrong})
+        assert (refused.status, refused.code) == (403, "permission_denied")
+    assert (await app.post("/subscriptions", {**body, "token": NEXT, "user_id": None})).status == 201
+    made = await app.post("/subscriptions", {**body, "identity_token": vouching("u-1")})
+    found = await shop.get(f"/subscriptions/{made.data['subscription_id']}")
+    assert found.data["external_id"] == "u-1"
+    assert (await shop.post("/subscriptions", {**body, "token": "12" * 32})).status == 201  # a back end needs no word
 
 
 async def test_simultaneous_starts_of_one_app_end_in_one_row(whole: Whole, shop: Tenant) -> None:

@@ -83,10 +83,10 @@ async def test_readers_that_have_read_all_hold_nothing_back(bus: Bus) -> None:
 
     reader = Subscriber(bus, durable="quick", kinds=frozenset({"sent"}), handle=take)
     reading = asyncio.create_task(reader.run())
+    await until(lambda: _is(len(taken) == 1), "it is taken")
     await until(lambda: _first_is(bus, None), "it is acknowledged")
     await reader.stop()
     await reading
-    assert len(taken) == 1
 
 
 async def _is(holds: bool) -> bool:

@@ -122,7 +122,7 @@ async def test_enabling_is_recorded_as_consent_each_time(service: Service) -> No
     made = await service.make(apns(1))
     await service.set_status(made.id, "disable", act="user")
     for act in ("user", "api"):
-        await service.set_status(made.id, "enable", act=act)  # type: ignore[arg-type]
+        await service.set_status(made.id, "enable", act=act)
     events = (await service.events(made.id)).events
     assert [(e.kind, e.source, e.data) for e in events[:3]] == [
         ("subscribed", "api", {"from": 1, "status": 1}),

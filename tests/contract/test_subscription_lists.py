@@ -1,19 +1,20 @@
 """Lists of subscriptions, their histories, and the recipients of messages to a person."""
 
 import asyncio
+import re
 
 import pytest
 
 from libs import rpc
 from libs.errors import ValidationFailed
-from services.subscription import lists
+from services.subscription import lists, queries_lists
 from tests.contract.subscription_harness import MAIL, NOBODY, OTHER, PHONE, SHOP, Service, apns
 
 pytest_plugins = ["tests.contract.subscription_fixtures"]
 
 
 async def ids(service: Service, **wanted: object) -> list[str]:
-    return [view.id for view in (await service.list(**wanted)).subscriptions]  # type: ignore[arg-type]
+    return [view.id for view in (await service.page(**wanted)).subscriptions]  # type: ignore[arg-type]
 
 
 async def walk(service: Service, limit: int, **wanted: object) -> list[str]:
@@ -21,7 +22,7 @@ async def walk(service: Service, limit: int, **wanted: object) -> list[str]:
     found: list[str] = []
     before: str | None = None
     while True:
-        page = await service.list(limit=limit, before=before, **wanted)  # type: ignore[arg-type]
+        page = await service.page(limit=limit, before=before, **wanted)  # type: ignore[arg-type]
         found += [view.id for view in page.subscriptions]
         before = page.next_before
         if before is None:
@@ -31,7 +32,7 @@ async def walk(service: Service, limit: int, **wanted: object) -> list[str]:
 async def test_lists_go_backwards_in_time_and_hold_what_a_look_up_answers(service: Service) -> None:
     made = [await service.make(apns(n), user_id="u1" if n else None) for n in range(3)]
     await service.make(apns(9), application_id=OTHER)
-    page = await service.list()
+    page = await service.page()
     assert page.subscriptions == made[::-1]
     assert (page.total, page.total_is_estimate, page.next_before) == (3, False, None)
 
@@ -39,7 +40,7 @@ async def test_lists_go_backwards_in_time_and_hold_what_a_look_up_answers(servic
 async def test_archived_ones_are_not_listed(service: Service) -> None:
     made = await service.make(apns(1))
     await service.archive(made.id)
-    assert await service.list() == rpc.SubscriptionPage([], 0)
+    assert await service.page() == rpc.SubscriptionPage([], 0)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ async def mixed(service: Service) -> dict[str, str]:
 async def test_each_filter_finds_what_it_says(
     service: Service, mixed: dict[str, str], wanted: dict[str, object], names: list[str]
 ) -> None:
-    page = await service.list(**wanted)  # type: ignore[arg-type]
+    page = await service.page(**wanted)  # type: ignore[arg-type]
     by_id = {identifier: name for name, identifier in mixed.items()}
     assert [by_id[view.id] for view in page.subscriptions] == names
     assert (page.total, page.total_is_estimate, page.next_before) == (len(names), False, None)
@@ -105,11 +106,11 @@ async def test_pages_are_whole_by_number_and_by_cursor(service: Service, wanted:
 
 async def test_a_cursor_loses_and_repeats_nothing_while_others_register_and_leave(service: Service) -> None:
     made = [(await service.make(apns(n))).id for n in range(9)]
-    page = await service.list(limit=3)
+    page = await service.page(limit=3)
     for n in range(9, 14):
         await service.make(apns(n))
     await service.archive(page.subscriptions[-1].id)  # the very one that the cursor names
-    rest = await service.list(limit=100, before=page.next_before)
+    rest = await service.page(limit=100, before=page.next_before)
     assert [view.id for view in (*page.subscriptions, *rest.subscriptions)] == made[::-1]
 
 
@@ -120,18 +121,18 @@ async def test_a_long_list_is_estimated_beyond_what_is_counted(
     monkeypatch.setattr(lists, "LOOKED_AT", 6)
     for n in range(5):
         await service.make(apns(n), tags={"t": "1"})
-    assert (await service.list()).total_is_estimate is False
+    assert (await service.page()).total_is_estimate is False
     await service.make(apns(5))
     await service.admin.execute("ANALYZE subscription.subscriptions")
-    page = await service.list()
+    page = await service.page()
     assert (page.total, page.total_is_estimate) == (6, True)
-    assert (await service.list(status=-2)).total_is_estimate is False
+    assert (await service.page(status=-2)).total_is_estimate is False
 
 
 async def test_what_is_rare_among_many_comes_in_short_pages(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "LOOKED_AT", 4)
     made = [(await service.make(apns(n), tags={"rare": "1"} if n % 5 == 0 else {})).id for n in range(15)]
-    page = await service.list(tag="rare", limit=2)
+    page = await service.page(tag="rare", limit=2)
     assert [view.id for view in page.subscriptions] == []
     assert page.next_before == made[-4]
     assert await walk(service, 2, tag="rare") == [made[10], made[5], made[0]]
@@ -140,7 +141,27 @@ async def test_what_is_rare_among_many_comes_in_short_pages(service: Service, mo
 @pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 101}, {"offset": -1}, {"before": "x"}], ids=str)
 async def test_a_list_without_bounds_is_refused(service: Service, wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationFailed):
-        await service.list(**wrong)  # type: ignore[arg-type]
+        await service.page(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("index", ["APPLICATION", "TYPE", "STATUS"])
+@pytest.mark.parametrize("what", ["PAGE", "COUNT"])
+async def test_a_small_tenants_list_is_not_searched_among_a_large_ones(service: Service, what: str, index: str) -> None:
+    await service.admin.execute(
+        """INSERT INTO subscription.subscriptions (
+            id, application_id, type, status, key_id, token_hash, token_hint, token_kind, sealed_token, ad_consent
+        ) SELECT gen_random_uuid(), $1, 'iOSPush', -10, gen_random_uuid(), sha256(n::text::bytea), '', 'token', '', true
+        FROM generate_series(1, 3000) AS n""",
+        SHOP,
+    )
+    await service.admin.execute("ANALYZE subscription.subscriptions")
+    await service.admin.execute("SET plan_cache_mode = force_generic_plan")
+    text = getattr(queries_lists, f"{what}_BY_{index}")
+    await service.admin.execute(f"PREPARE asked AS {text}")
+    parameters = ", ".join(["NULL"] * len(set(re.findall(r"\$\d+", text))))
+    plan = "\n".join(row[0] for row in await service.admin.fetch(f"EXPLAIN EXECUTE asked ({parameters})"))
+    assert "using subscriptions_list" in plan
+    assert "subscriptions_pkey" not in plan
 
 
 # history --------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from libs.errors import (
     ValidationFailed,
 )
 from libs.ids import new_id
+from services.subscription.edit import sealed
 from tests.contract.subscription_harness import ACTOR, MAIL, OTHER, PHONE, SHOP, Service, apns, outcome, serving
 from tests.databases import Database
 
@@ -90,7 +92,7 @@ async def test_double_opt_in_waits(service: Service) -> None:
     ],
     ids=str,
 )
-async def test_what_is_too_large_is_refused(service: Service, wrong: dict[str, object]) -> None:
+async def test_what_is_too_large_is_refused(service: Service, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationFailed):
         await service.make(**wrong)
 
@@ -319,8 +321,6 @@ async def test_tokens_sealed_under_a_users_key_as_before_still_work(service: Ser
     made = await service.make(user_id="u1")
     (now,) = (await service.resolve(made.id)).recipients
     wrapped = (await service.resolve(made.id)).keys[now.key_id]
-    from services.subscription.edit import sealed
-
     old = sealed(service.ring.unwrap(now.key_id, wrapped), SHOP, made.id, apns(1))
     await service.admin.execute(
         "UPDATE subscription.subscriptions SET wrapped_key = NULL, key_id = $2, sealed_token = $3 WHERE id = $1",
@@ -346,4 +346,4 @@ async def test_a_batch_is_answered_in_order_each_for_itself(service: Service) ->
     assert isinstance(bad, InvalidToken)
     assert isinstance(duplicate, DuplicateSubscription)
     assert upserted.view.id == made.view.id == duplicate.details["subscription_id"]
-    assert ACTOR == (await service.events(made.view.id)).events[0].actor
+    assert (await service.events(made.view.id)).events[0].actor == ACTOR

@@ -378,9 +378,11 @@ async def test_a_new_version_is_used_at_once_and_an_old_one_on_request(bus: Bus)
     assert [(each.version, each.title) for each in found] == [(2, "홍길동!"), (1, "홍길동님"), (2, "홍길동!")]
 
 
-async def test_templates_outlive_the_service(bus: Bus, settings: Settings, nats_settings: config.Nats) -> None:
+async def test_a_replica_that_has_parsed_nothing_says_the_same(
+    bus: Bus, settings: Settings, nats_settings: config.Nats
+) -> None:
     made = await create(bus)
-    async with running("templating", start, settings):  # a second replica, which has parsed nothing
+    async with running("templating", start, settings):
         results = await asyncio.gather(*(render(bus, wish(made.id)) for _ in range(20)))
     assert {found[0].title for found in results} == {"홍길동님"}
     assert await get(bus, made.id) == made

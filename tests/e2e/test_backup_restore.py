@@ -1,4 +1,4 @@
-"""Backup, more work, a crash, and a restore into a new directory: nothing is sent twice, nobody comes back, no gap."""
+"""Backup, more work, a crash, a restore into a new directory: nothing is sent twice, nobody comes back, no gap."""
 
 import asyncio
 import json
@@ -185,16 +185,26 @@ def test_the_epoch_has_risen_and_the_answer_says_what_was_done(story: Story) -> 
     assert found["erasures_until"] > found["taken_at"]
 
 
-def test_what_happened_after_the_backup_is_known_and_what_cannot_be_known_is_not_sent(story: Story) -> None:
+def test_what_happened_after_the_backup_is_known(story: Story) -> None:
     with Api(story.new) as api:
         assert api.is_status(story.messages["to bob"], "successful")
         assert api.is_status(story.messages["sent later"], "successful")
-        unknown = api.get(f"/messages/{story.messages['never known']}")
-        assert (unknown["status"], unknown["reason"]) == ("failed", "restored_unknown")
-        shown = story.new.run("events", "show", story.messages["never known"])
-        assert "backup of 20" in " ".join(shown.split())
         assert api.get(f"/messages/{story.messages['after']}") == 404
-    assert rows(story.new, "SELECT count(*) FROM lifecycle.handoffs") == [(0,)]
+
+
+def test_what_cannot_be_known_is_not_sent_until_a_person_says_so(story: Story) -> None:
+    message_id = story.messages["never known"]
+    old_work = (
+        "SELECT count(*) FROM lifecycle.handoffs WHERE created_at < (SELECT max(started_at) FROM lifecycle.epochs)"
+    )
+    assert rows(story.new, old_work) == [(0,)]
+    with Api(story.new) as api:
+        unknown = api.get(f"/messages/{message_id}")
+        assert (unknown["status"], unknown["reason"]) == ("failed", "restored_unknown")
+        assert "backup of 20" in " ".join(story.new.run("events", "show", message_id).split())
+        assert api.accepted()[message_id] == 0
+        api.post(f"/messages/{message_id}/resend", {}, 200)
+        until(lambda: api.is_status(message_id, "successful"), "a person may send it again")
 
 
 def test_who_was_erased_after_the_backup_is_unreadable(story: Story) -> None:
@@ -214,20 +224,18 @@ def test_who_follows_the_events_misses_nothing_and_sees_each_once_in_order(story
     until(lambda: log[-1] in relayed(story.new), "the relay has caught up")
     after = relayed(story.new)
     assert after == sorted(set(after))
-    assert set(log) <= {*story.relayed_before, *after}
+    assert set(log) <= {*story.relayed_before, *after}  # tests that came before this one may have sent more
     at = max(story.relayed_before)
-    assert [place for place in after if place > at] == [place for place in log if place > at] != []
+    missed = [place for place in log if place > at]
+    assert [place for place in after if place > at][: len(missed)] == missed != []
 
 
 def test_nothing_is_sent_twice_and_work_goes_on(story: Story) -> None:
     with Api(story.new) as api:
         fresh = api.send(story.bob, "New")
         until(lambda: api.is_status(fresh, "successful"), "a new message is sent")
-        assert api.accepted() == {fresh: 1}
-        api.post(f"/messages/{story.messages['never known']}/resend", {}, 200)
-        until(lambda: api.is_status(story.messages["never known"], "successful"), "a person may send it again")
         times = story.sent_before + api.accepted()
-    assert set(times) == {*story.messages.values(), fresh}
+    assert {*story.messages.values(), fresh} - set(times) <= {story.messages["never known"]}
     assert set(times.values()) == {1}
 
 
@@ -268,3 +276,17 @@ def test_nothing_is_written_over_and_nothing_taken_from_what_runs(story: Story, 
     assert "is running" in refused("restore", story.backup, "--from", story.new.path, "--data-dir", target)
     assert "no streams" in refused("restore", story.backup, "--from", tmp_path, "--data-dir", target)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_keys_of_what_runs_are_rotated_by_one_command(story: Story) -> None:
+    assert json.loads(story.new.run("keys", "rotate", "--json"))["active"] == "k2"
+    found = json.loads(story.new.run("keys", "status", "--json"))
+    wraps = {key["name"]: sum(key["wraps"].values()) for key in found["keys"]}
+    assert wraps["k1"] == 0 < wraps["k2"]
+    assert {(process["service"], process["active"]) for process in found["processes"]} == {
+        (service, "k2") for service in ("application", "subscription", "lifecycle", "dispatcher")
+    }
+    with Api(story.new) as api:
+        assert api.get(f"/messages/{story.messages['to bob']}")["title"] == "Before"
+        fresh = api.send(story.bob, "Under the new key")
+        until(lambda: api.is_status(fresh, "successful"), "it is sent")

@@ -53,6 +53,10 @@ def test_every_command_explains_itself(name: str) -> None:
         ("send", "--subscription", "a", "--title", "t", "--data", "[1]"),
         ("send", "--subscription", "a", "--title", "t", "--data", "{"),
         ("events", "show"),
+        ("keys", "add"),
+        ("keys", "retire"),
+        ("backup",),
+        ("restore", "/nowhere"),
         ("migrate",),
     ],
 )
@@ -76,6 +80,10 @@ def test_migrate_names_the_variable_that_is_missing() -> None:
         ("demo",),
         ("stop", "dispatcher"),
         ("start", "dispatcher"),
+        ("keys", "status"),
+        ("keys", "rotate"),
+        ("keys", "retire", "k1"),
+        ("backup", "/tmp/nowhere"),
     ],
 )
 def test_without_an_installation_a_command_fails_and_says_how_to_start_one(

@@ -105,3 +105,26 @@ def test_message_says_whether_it_is_tried_again() -> None:
     errored = event("errored", reason="timeout")
     found = message(errored, status="errored", next_attempt_at_ms=1)
     assert explain_message(found, "en").endswith("It will be tried again.")
+
+
+def test_a_stop_and_a_resend_are_told_and_do_not_count_as_tries() -> None:
+    held = event("held", reason="emergency_stop", channel="apns", stopped="*", since_ms=1)
+    released = event("retried", 2, at=1, waited_for="emergency_stop:apns", waited_ms=5, uncounted=1)
+    tried = event("errored", 2, at=2, reason="busy", retry_class="throttled")
+    again = event("retried", 3, "resend:r", 3, "resend", waited_for="resend", uncounted=1)
+    last = event("errored", 3, at=4, reason="busy", retry_class="throttled")
+    story = message(held, released, tried, again, last)
+    assert [explain_event(each, story, "en") for each in story.events] == [
+        "Held back by an emergency stop; it goes on when the stop is released.",
+        "Attempt 2 began: the emergency stop was released.",
+        "APNs could not take it (busy): attempt 1 of 3 (throttled).",
+        "Sent again on request: attempt 3 began.",
+        "APNs could not take it (busy): attempt 1 of 3 (throttled).",
+    ]
+
+
+def test_the_template_is_named_by_its_version() -> None:
+    created = event("created", subscription_status=1, template_version=7, template_locale="ko")
+    assert explain_event(created, message(created), "en") == (
+        "Accepted: the subscription was active (status 1); made from version 7 of its template for ko."
+    )

@@ -64,7 +64,7 @@ def test_the_example_of_the_documentation() -> None:
         ("{{ user-name }}", "hyphen"),
         ("{{ n }} {{ f }} {{ yes }} {{ nothing }}.", "3 1.5 true ."),
         ("{{ items }}", "ab"),
-        ("{{ items[1] }}{{ items.first }}{{ items.size }}", "ba2"),
+        ("{{ items[1] }}-{{ items.first }}-{{ items.size }}", "b-a-2"),
         (
             "{% for i in items %}{{ forloop.index }}{{ i }}{% unless forloop.last %},{% endunless %}{% endfor %}",
             "1a,2b",

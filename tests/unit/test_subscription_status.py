@@ -1,5 +1,6 @@
 """Every rule about a subscription's status, told by the table alone (REF-002, DECISIONS "Consent")."""
 
+import contextlib
 from typing import Any, get_args
 
 import pytest
@@ -41,8 +42,12 @@ def test_the_table_has_a_row_for_everything_that_can_happen() -> None:
 
 @pytest.mark.parametrize(
     ("status", "state"),
-    [(1, "active"), (2, "active"), (0, "never"), (-99, "never"), (-98, "pending"), (-2, "unsubscribed")]
-    + [(-31, "by_api"), *((code, "refused") for code in sorted(REFUSALS)), *((code, "error") for code in ERRORS)],
+    [
+        *((1, "active"), (2, "active"), (0, "never"), (-99, "never")),
+        *((-98, "pending"), (-2, "unsubscribed"), (-31, "by_api")),
+        *((code, "refused") for code in sorted(REFUSALS)),
+        *((code, "error") for code in ERRORS),
+    ],
 )
 def test_a_code_is_one_state(status: int, state: str) -> None:
     assert state_of(status) == state
@@ -58,10 +63,8 @@ def test_a_code_is_one_state(status: int, state: str) -> None:
     st.sampled_from(EVERY_STATUS),
 )
 def test_nothing_but_enable_takes_a_subscription_out_of_minus_2(event: Event, kind: str, act: Act, code: int) -> None:
-    try:
+    with contextlib.suppress(ValidationFailed):
         assert after(-2, event, kind, act=act, code=code) == -2
-    except SignalError as error:
-        assert isinstance(error, ValidationFailed)
 
 
 @pytest.mark.parametrize("act", ACTS)
