@@ -7,6 +7,8 @@ CREATE SCHEMA lifecycle;
 
 CREATE SCHEMA subscription;
 
+CREATE SCHEMA templating;
+
 CREATE FUNCTION lifecycle.ensure_partitions(weeks integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'lifecycle'
@@ -48,6 +50,12 @@ CREATE TABLE application.api_keys (
     scopes text[] NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     revoked_at timestamp with time zone,
+    hint text DEFAULT ''::text NOT NULL,
+    expires_at timestamp with time zone,
+    lifetime interval,
+    last_used_at timestamp with time zone,
+    rotated_from uuid,
+    CONSTRAINT api_keys_hint_check CHECK ((length(hint) <= 8)),
     CONSTRAINT api_keys_keyed_hash_check CHECK ((length(keyed_hash) = 32)),
     CONSTRAINT api_keys_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)))
 );
@@ -58,8 +66,30 @@ CREATE TABLE application.applications (
     tier text NOT NULL,
     settings jsonb DEFAULT '{}'::jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    identity_public_key text,
+    identity_required boolean DEFAULT false NOT NULL,
     CONSTRAINT applications_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200))),
     CONSTRAINT applications_tier_check CHECK ((tier = ANY (ARRAY['default'::text, 'premium'::text, 'enterprise'::text, 'unlimited'::text])))
+);
+
+CREATE TABLE application.audit_log (
+    application_id uuid NOT NULL,
+    "position" bigint NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    resource text NOT NULL,
+    request_id text NOT NULL,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
+    occurred_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE application.audit_log ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME application.audit_log_position_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 CREATE TABLE application.credentials (
@@ -71,6 +101,25 @@ CREATE TABLE application.credentials (
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT credentials_provider_check CHECK ((provider = ANY (ARRAY['apns'::text, 'fcm'::text]))),
     CONSTRAINT credentials_version_check CHECK ((version > 0))
+);
+
+CREATE UNLOGGED TABLE application.rate_windows (
+    application_id uuid NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    granted integer NOT NULL,
+    ceiling integer NOT NULL,
+    CONSTRAINT rate_windows_ceiling_check CHECK ((ceiling >= 0)),
+    CONSTRAINT rate_windows_granted_check CHECK ((granted >= 0))
+);
+
+CREATE TABLE application.stops (
+    application_id uuid NOT NULL,
+    channel text NOT NULL,
+    actor text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT stops_channel_check CHECK ((channel ~ '^([a-z][a-z_]{0,31}|[*])$'::text)),
+    CONSTRAINT stops_reason_check CHECK ((length(reason) <= 500))
 );
 
 CREATE TABLE lifecycle.cursors (
@@ -86,6 +135,7 @@ CREATE TABLE lifecycle.due (
     lane text NOT NULL,
     due_at timestamp with time zone NOT NULL,
     reason text NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT due_lane_check CHECK ((lane = ANY (ARRAY['critical'::text, 'normal'::text, 'bulk'::text])))
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0');
@@ -110,7 +160,8 @@ CREATE TABLE lifecycle.idempotency_keys (
     key text NOT NULL,
     fingerprint bytea NOT NULL,
     answer bytea NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    subjects uuid[] DEFAULT '{}'::uuid[] NOT NULL
 );
 
 CREATE SEQUENCE lifecycle.message_events_position
@@ -174,6 +225,11 @@ CREATE TABLE lifecycle.messages (
     converted_at timestamp with time zone,
     failed_at timestamp with time zone,
     cancelled_at timestamp with time zone,
+    user_id uuid,
+    template_id uuid,
+    template_version integer,
+    waited_ms bigint DEFAULT 0 NOT NULL,
+    uncounted smallint DEFAULT 0 NOT NULL,
     CONSTRAINT messages_category_check CHECK ((category = ANY (ARRAY['info'::text, 'ad'::text]))),
     CONSTRAINT messages_lane_check CHECK ((lane = ANY (ARRAY['critical'::text, 'normal'::text, 'bulk'::text]))),
     CONSTRAINT messages_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'successful'::text, 'failed'::text, 'errored'::text, 'received'::text, 'converted'::text, 'cancelled'::text]))),
@@ -200,6 +256,11 @@ CREATE TABLE lifecycle.messages_other (
     converted_at timestamp with time zone,
     failed_at timestamp with time zone,
     cancelled_at timestamp with time zone,
+    user_id uuid,
+    template_id uuid,
+    template_version integer,
+    waited_ms bigint DEFAULT 0 CONSTRAINT messages_waited_ms_not_null NOT NULL,
+    uncounted smallint DEFAULT 0 CONSTRAINT messages_uncounted_not_null NOT NULL,
     CONSTRAINT messages_category_check CHECK ((category = ANY (ARRAY['info'::text, 'ad'::text]))),
     CONSTRAINT messages_lane_check CHECK ((lane = ANY (ARRAY['critical'::text, 'normal'::text, 'bulk'::text]))),
     CONSTRAINT messages_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'successful'::text, 'failed'::text, 'errored'::text, 'received'::text, 'converted'::text, 'cancelled'::text]))),
@@ -211,7 +272,54 @@ CREATE TABLE subscription.data_keys (
     id uuid NOT NULL,
     application_id uuid NOT NULL,
     wrapped bytea NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    user_id uuid,
+    subscription_id uuid
+);
+
+CREATE TABLE subscription.erasures (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    subscriptions uuid[] NOT NULL,
+    key_ids uuid[] NOT NULL,
+    actor text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    completed_at timestamp with time zone
+);
+
+CREATE TABLE subscription.import_errors (
+    application_id uuid NOT NULL,
+    import_id uuid NOT NULL,
+    line bigint NOT NULL,
+    code text NOT NULL,
+    field text
+);
+
+CREATE TABLE subscription.import_parts (
+    application_id uuid NOT NULL,
+    import_id uuid NOT NULL,
+    first_line bigint NOT NULL,
+    lines integer NOT NULL,
+    digest bytea NOT NULL,
+    CONSTRAINT import_parts_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT import_parts_first_line_check CHECK ((first_line > 0)),
+    CONSTRAINT import_parts_lines_check CHECK ((lines > 0))
+);
+
+CREATE TABLE subscription.imports (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    actor text NOT NULL,
+    status text DEFAULT 'running'::text NOT NULL,
+    lines_done bigint DEFAULT 0 NOT NULL,
+    created bigint DEFAULT 0 NOT NULL,
+    updated bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT imports_status_check CHECK ((status = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text])))
 );
 
 CREATE TABLE subscription.subscription_events (
@@ -223,7 +331,9 @@ CREATE TABLE subscription.subscription_events (
     reason text,
     data jsonb DEFAULT '{}'::jsonb NOT NULL,
     occurred_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT subscription_events_kind_check CHECK ((kind = ANY (ARRAY['created'::text, 'disabled'::text])))
+    source text DEFAULT 'api'::text NOT NULL,
+    CONSTRAINT subscription_events_kind_check CHECK ((kind = ANY (ARRAY['created'::text, 'subscribed'::text, 'unsubscribed'::text, 'disabled'::text, 'error'::text, 'status_changed'::text, 'token_updated'::text, 'device_updated'::text, 'tags_changed'::text, 'consent_changed'::text, 'user_linked'::text, 'user_unlinked'::text, 'confirmed'::text, 'archived'::text, 'erased'::text]))),
+    CONSTRAINT subscription_events_source_check CHECK ((source = ANY (ARRAY['api'::text, 'user'::text, 'sdk'::text, 'provider'::text, 'import'::text])))
 );
 
 ALTER TABLE subscription.subscription_events ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
@@ -259,6 +369,13 @@ CREATE TABLE subscription.subscriptions (
     unsubscribed_at timestamp with time zone,
     last_active_at timestamp with time zone,
     archived_at timestamp with time zone,
+    wrapped_key bytea,
+    installation_id text COLLATE pg_catalog."C",
+    secret_hash bytea,
+    night_consent boolean DEFAULT false NOT NULL,
+    language text GENERATED ALWAYS AS ((device_info ->> ('device_language'::text COLLATE "C"))) STORED,
+    CONSTRAINT subscriptions_installation_id_check CHECK (((length(installation_id) >= 1) AND (length(installation_id) <= 128))),
+    CONSTRAINT subscriptions_secret_hash_check CHECK ((length(secret_hash) = 32)),
     CONSTRAINT subscriptions_token_hash_check CHECK ((length(token_hash) = 32)),
     CONSTRAINT subscriptions_token_kind_check CHECK ((token_kind = ANY (ARRAY['token'::text, 'fid'::text]))),
     CONSTRAINT subscriptions_token_version_check CHECK ((token_version > 0)),
@@ -270,9 +387,39 @@ CREATE TABLE subscription.users (
     id uuid NOT NULL,
     application_id uuid NOT NULL,
     external_id text COLLATE pg_catalog."C",
-    key_id uuid NOT NULL,
+    key_id uuid,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_active_at timestamp with time zone,
+    erased_at timestamp with time zone,
     CONSTRAINT users_external_id_check CHECK (((length(external_id) >= 1) AND (length(external_id) <= 255)))
+);
+
+CREATE TABLE templating.templates (
+    id uuid NOT NULL,
+    application_id uuid NOT NULL,
+    name text NOT NULL,
+    description text,
+    is_active boolean DEFAULT true NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    actor text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT templates_description_check CHECK ((length(description) <= 2000)),
+    CONSTRAINT templates_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+    CONSTRAINT templates_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE templating.versions (
+    template_id uuid NOT NULL,
+    version integer NOT NULL,
+    application_id uuid NOT NULL,
+    content jsonb NOT NULL,
+    default_locale text,
+    variants jsonb DEFAULT '[]'::jsonb NOT NULL,
+    variables text[] DEFAULT '{}'::text[] NOT NULL,
+    actor text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT versions_version_check CHECK ((version > 0))
 );
 
 ALTER TABLE ONLY lifecycle.message_events ATTACH PARTITION lifecycle.message_events_other DEFAULT;
@@ -288,8 +435,17 @@ ALTER TABLE ONLY application.api_keys
 ALTER TABLE ONLY application.applications
     ADD CONSTRAINT applications_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY application.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (application_id, "position");
+
 ALTER TABLE ONLY application.credentials
     ADD CONSTRAINT credentials_pkey PRIMARY KEY (application_id, provider);
+
+ALTER TABLE ONLY application.rate_windows
+    ADD CONSTRAINT rate_windows_pkey PRIMARY KEY (application_id, starts_at);
+
+ALTER TABLE ONLY application.stops
+    ADD CONSTRAINT stops_pkey PRIMARY KEY (application_id, channel);
 
 ALTER TABLE ONLY lifecycle.cursors
     ADD CONSTRAINT cursors_pkey PRIMARY KEY (name);
@@ -321,6 +477,18 @@ ALTER TABLE ONLY lifecycle.messages_other
 ALTER TABLE ONLY subscription.data_keys
     ADD CONSTRAINT data_keys_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY subscription.erasures
+    ADD CONSTRAINT erasures_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY subscription.import_errors
+    ADD CONSTRAINT import_errors_pkey PRIMARY KEY (application_id, import_id, line);
+
+ALTER TABLE ONLY subscription.import_parts
+    ADD CONSTRAINT import_parts_pkey PRIMARY KEY (application_id, import_id, first_line);
+
+ALTER TABLE ONLY subscription.imports
+    ADD CONSTRAINT imports_pkey PRIMARY KEY (application_id, id);
+
 ALTER TABLE ONLY subscription.subscription_events
     ADD CONSTRAINT subscription_events_pkey PRIMARY KEY ("position");
 
@@ -333,7 +501,26 @@ ALTER TABLE ONLY subscription.users
 ALTER TABLE ONLY subscription.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY templating.templates
+    ADD CONSTRAINT templates_application_id_name_key UNIQUE (application_id, name);
+
+ALTER TABLE ONLY templating.templates
+    ADD CONSTRAINT templates_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY templating.versions
+    ADD CONSTRAINT versions_pkey PRIMARY KEY (template_id, version);
+
 CREATE INDEX api_keys_application ON application.api_keys USING btree (application_id);
+
+CREATE INDEX audit_log_action ON application.audit_log USING btree (application_id, action, "position");
+
+CREATE INDEX audit_log_actor ON application.audit_log USING btree (application_id, actor, "position");
+
+CREATE INDEX audit_log_resource ON application.audit_log USING btree (application_id, resource, "position");
+
+CREATE INDEX audit_log_time ON application.audit_log USING btree (application_id, occurred_at);
+
+CREATE INDEX due_stopped ON lifecycle.due USING btree (application_id, reason, due_at) WHERE (reason ~~ 'emergency_stop:%'::text);
 
 CREATE INDEX due_when ON lifecycle.due USING btree (due_at);
 
@@ -341,27 +528,65 @@ CREATE INDEX handoffs_age ON lifecycle.handoffs USING btree (lane, created_at);
 
 CREATE INDEX idempotency_keys_age ON lifecycle.idempotency_keys USING btree (created_at);
 
+CREATE INDEX idempotency_keys_subjects ON lifecycle.idempotency_keys USING gin (subjects) WHERE (subjects <> '{}'::uuid[]);
+
 CREATE INDEX message_events_tail ON ONLY lifecycle.message_events USING btree (epoch, txid, "position");
 
 CREATE INDEX message_events_other_epoch_txid_position_idx ON lifecycle.message_events_other USING btree (epoch, txid, "position");
 
-CREATE INDEX messages_collapse ON ONLY lifecycle.messages USING btree (subscription_id, collapse_hash, id) WHERE (collapse_hash IS NOT NULL);
+CREATE INDEX messages_list ON ONLY lifecycle.messages USING btree (application_id, id);
 
-CREATE INDEX messages_other_subscription_id_collapse_hash_id_idx ON lifecycle.messages_other USING btree (subscription_id, collapse_hash, id) WHERE (collapse_hash IS NOT NULL);
+CREATE INDEX messages_other_application_id_id_idx ON lifecycle.messages_other USING btree (application_id, id);
+
+CREATE INDEX messages_subscription ON ONLY lifecycle.messages USING btree (subscription_id, id);
+
+CREATE INDEX messages_other_subscription_id_id_idx ON lifecycle.messages_other USING btree (subscription_id, id);
+
+CREATE INDEX messages_template ON ONLY lifecycle.messages USING btree (template_id, id) WHERE (template_id IS NOT NULL);
+
+CREATE INDEX messages_other_template_id_id_idx ON lifecycle.messages_other USING btree (template_id, id) WHERE (template_id IS NOT NULL);
+
+CREATE INDEX messages_user ON ONLY lifecycle.messages USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX messages_other_user_id_id_idx ON lifecycle.messages_other USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX data_keys_user ON subscription.data_keys USING btree (user_id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX erasures_open ON subscription.erasures USING btree (requested_at) WHERE (completed_at IS NULL);
+
+CREATE INDEX subscription_events_link ON subscription.subscription_events USING btree (((data ->> 'user_id'::text)), subscription_id) WHERE (kind = ANY (ARRAY['user_linked'::text, 'user_unlinked'::text]));
 
 CREATE INDEX subscription_events_subscription ON subscription.subscription_events USING btree (subscription_id, "position");
+
+CREATE UNIQUE INDEX subscriptions_installation ON subscription.subscriptions USING btree (application_id, type, installation_id) WHERE ((installation_id IS NOT NULL) AND (archived_at IS NULL));
+
+CREATE INDEX subscriptions_list ON subscription.subscriptions USING btree (application_id, id) WHERE (archived_at IS NULL);
+
+CREATE INDEX subscriptions_list_status ON subscription.subscriptions USING btree (application_id, status, id) WHERE ((archived_at IS NULL) AND (status <> 1));
+
+CREATE INDEX subscriptions_list_type ON subscription.subscriptions USING btree (application_id, type, id) WHERE (archived_at IS NULL);
+
+CREATE UNIQUE INDEX subscriptions_secret ON subscription.subscriptions USING btree (application_id, secret_hash) WHERE (secret_hash IS NOT NULL);
 
 CREATE UNIQUE INDEX subscriptions_token ON subscription.subscriptions USING btree (application_id, token_hash) WHERE (archived_at IS NULL);
 
 CREATE INDEX subscriptions_user ON subscription.subscriptions USING btree (user_id) WHERE (user_id IS NOT NULL);
 
+CREATE INDEX templates_list ON templating.templates USING btree (application_id, id);
+
 ALTER INDEX lifecycle.message_events_tail ATTACH PARTITION lifecycle.message_events_other_epoch_txid_position_idx;
 
 ALTER INDEX lifecycle.message_events_pkey ATTACH PARTITION lifecycle.message_events_other_pkey;
 
+ALTER INDEX lifecycle.messages_list ATTACH PARTITION lifecycle.messages_other_application_id_id_idx;
+
 ALTER INDEX lifecycle.messages_pkey ATTACH PARTITION lifecycle.messages_other_pkey;
 
-ALTER INDEX lifecycle.messages_collapse ATTACH PARTITION lifecycle.messages_other_subscription_id_collapse_hash_id_idx;
+ALTER INDEX lifecycle.messages_subscription ATTACH PARTITION lifecycle.messages_other_subscription_id_id_idx;
+
+ALTER INDEX lifecycle.messages_template ATTACH PARTITION lifecycle.messages_other_template_id_id_idx;
+
+ALTER INDEX lifecycle.messages_user ATTACH PARTITION lifecycle.messages_other_user_id_id_idx;
 
 ALTER TABLE ONLY application.api_keys
     ADD CONSTRAINT api_keys_application_id_fkey FOREIGN KEY (application_id) REFERENCES application.applications(id);
@@ -369,11 +594,14 @@ ALTER TABLE ONLY application.api_keys
 ALTER TABLE ONLY application.credentials
     ADD CONSTRAINT credentials_application_id_fkey FOREIGN KEY (application_id) REFERENCES application.applications(id);
 
+ALTER TABLE ONLY application.stops
+    ADD CONSTRAINT stops_application_id_fkey FOREIGN KEY (application_id) REFERENCES application.applications(id);
+
 ALTER TABLE ONLY subscription.subscriptions
     ADD CONSTRAINT subscriptions_user_id_fkey FOREIGN KEY (user_id) REFERENCES subscription.users(id);
 
-ALTER TABLE ONLY subscription.users
-    ADD CONSTRAINT users_key_id_fkey FOREIGN KEY (key_id) REFERENCES subscription.data_keys(id);
+ALTER TABLE ONLY templating.versions
+    ADD CONSTRAINT versions_template_id_fkey FOREIGN KEY (template_id) REFERENCES templating.templates(id);
 
 GRANT USAGE ON SCHEMA application TO automata_application;
 
@@ -383,6 +611,8 @@ REVOKE USAGE ON SCHEMA public FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA subscription TO automata_subscription;
 
+GRANT USAGE ON SCHEMA templating TO automata_templating;
+
 REVOKE ALL ON FUNCTION lifecycle.ensure_partitions(weeks integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION lifecycle.ensure_partitions(weeks integer) TO automata_lifecycle;
 
@@ -390,9 +620,25 @@ GRANT SELECT,INSERT ON TABLE application.api_keys TO automata_application;
 
 GRANT UPDATE(revoked_at) ON TABLE application.api_keys TO automata_application;
 
+GRANT UPDATE(expires_at) ON TABLE application.api_keys TO automata_application;
+
+GRANT UPDATE(last_used_at) ON TABLE application.api_keys TO automata_application;
+
 GRANT SELECT,INSERT ON TABLE application.applications TO automata_application;
 
-GRANT SELECT,INSERT ON TABLE application.credentials TO automata_application;
+GRANT UPDATE(name) ON TABLE application.applications TO automata_application;
+
+GRANT UPDATE(tier) ON TABLE application.applications TO automata_application;
+
+GRANT UPDATE(settings) ON TABLE application.applications TO automata_application;
+
+GRANT UPDATE(identity_public_key) ON TABLE application.applications TO automata_application;
+
+GRANT UPDATE(identity_required) ON TABLE application.applications TO automata_application;
+
+GRANT SELECT,INSERT ON TABLE application.audit_log TO automata_application;
+
+GRANT SELECT,INSERT,DELETE ON TABLE application.credentials TO automata_application;
 
 GRANT UPDATE(version) ON TABLE application.credentials TO automata_application;
 
@@ -401,6 +647,10 @@ GRANT UPDATE(sealed) ON TABLE application.credentials TO automata_application;
 GRANT UPDATE(wrapped_key) ON TABLE application.credentials TO automata_application;
 
 GRANT UPDATE(updated_at) ON TABLE application.credentials TO automata_application;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE application.rate_windows TO automata_application;
+
+GRANT SELECT,INSERT,DELETE ON TABLE application.stops TO automata_application;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE lifecycle.cursors TO automata_lifecycle;
 
@@ -418,7 +668,17 @@ GRANT SELECT,INSERT ON TABLE lifecycle.message_events TO automata_lifecycle;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE lifecycle.messages TO automata_lifecycle;
 
-GRANT SELECT,INSERT ON TABLE subscription.data_keys TO automata_subscription;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE subscription.data_keys TO automata_subscription;
+
+GRANT SELECT,INSERT ON TABLE subscription.erasures TO automata_subscription;
+
+GRANT UPDATE(completed_at) ON TABLE subscription.erasures TO automata_subscription;
+
+GRANT SELECT,INSERT ON TABLE subscription.import_errors TO automata_subscription;
+
+GRANT SELECT,INSERT ON TABLE subscription.import_parts TO automata_subscription;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE subscription.imports TO automata_subscription;
 
 GRANT SELECT,INSERT ON TABLE subscription.subscription_events TO automata_subscription;
 
@@ -426,8 +686,68 @@ GRANT SELECT,INSERT ON TABLE subscription.subscriptions TO automata_subscription
 
 GRANT UPDATE(status) ON TABLE subscription.subscriptions TO automata_subscription;
 
+GRANT UPDATE(user_id) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(key_id) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(token_hash) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(token_hint) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(token_kind) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(token_version) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(registered_at) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(sealed_token) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(device_info) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(tags) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(ad_consent) ON TABLE subscription.subscriptions TO automata_subscription;
+
 GRANT UPDATE(updated_at) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(subscribed_at) ON TABLE subscription.subscriptions TO automata_subscription;
 
 GRANT UPDATE(unsubscribed_at) ON TABLE subscription.subscriptions TO automata_subscription;
 
+GRANT UPDATE(last_active_at) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(archived_at) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(wrapped_key) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(installation_id) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(secret_hash) ON TABLE subscription.subscriptions TO automata_subscription;
+
+GRANT UPDATE(night_consent) ON TABLE subscription.subscriptions TO automata_subscription;
+
 GRANT SELECT,INSERT ON TABLE subscription.users TO automata_subscription;
+
+GRANT UPDATE(external_id) ON TABLE subscription.users TO automata_subscription;
+
+GRANT UPDATE(key_id) ON TABLE subscription.users TO automata_subscription;
+
+GRANT UPDATE(last_active_at) ON TABLE subscription.users TO automata_subscription;
+
+GRANT UPDATE(erased_at) ON TABLE subscription.users TO automata_subscription;
+
+GRANT SELECT,INSERT ON TABLE templating.templates TO automata_templating;
+
+GRANT UPDATE(name) ON TABLE templating.templates TO automata_templating;
+
+GRANT UPDATE(description) ON TABLE templating.templates TO automata_templating;
+
+GRANT UPDATE(is_active) ON TABLE templating.templates TO automata_templating;
+
+GRANT UPDATE(version) ON TABLE templating.templates TO automata_templating;
+
+GRANT UPDATE(actor) ON TABLE templating.templates TO automata_templating;
+
+GRANT UPDATE(updated_at) ON TABLE templating.templates TO automata_templating;
+
+GRANT SELECT,INSERT ON TABLE templating.versions TO automata_templating;

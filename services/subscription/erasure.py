@@ -4,6 +4,7 @@ One transaction makes everything unreadable; what is left, beyond this service's
 """
 
 import asyncio
+from collections.abc import Iterable
 from uuid import UUID
 
 from libs import errors
@@ -84,13 +85,17 @@ class Erasures:
         await queries_erasure.take_person(c, record.application_id, record.user_id)
         await self._free_others(c, record)
         done = await _destroy(c, record, RESTORE)
-        new = await queries_erasure.insert_erasure(c, done._replace(requested_at_ms=record.requested_at_ms))
+        whole = done._replace(  # what a still older backup would need stays in it
+            subscriptions=sorted({*done.subscriptions, *record.subscription_ids}),
+            key_ids=sorted({*done.key_ids, *_texts(record.key_ids)}),
+            requested_at_ms=record.requested_at_ms,
+        )
+        new = await queries_erasure.insert_erasure(c, whole)
         return new or bool(done.subscriptions or done.key_ids)
 
     async def _free_others(self, c: Connection, record: ErasureRecord) -> None:
         """Subscriptions that stay, and whose own key the person adopted after the backup, get a fresh one."""
-        key_ids = [str(UUID(bytes=key_id)) for key_id in record.key_ids]
-        holders = await queries_erasure.holders_of_keys(c, record.application_id, key_ids)
+        holders = await queries_erasure.holders_of_keys(c, record.application_id, _texts(record.key_ids))
         pairs = [(record.application_id, one) for one in holders if one not in record.subscription_ids]
         rows = await queries.lock_subscriptions(c, pairs) if pairs else []
         for row in rows:
@@ -106,16 +111,18 @@ async def _destroy(c: Connection, record: ErasureRecord, actor: str) -> NewErasu
     """Of the user, of all that is linked to them, and of what the record names; what was done."""
     application_id, user_id = record.application_id, record.user_id
     linked = await queries_erasure.take_subscriptions(c, application_id, user_id, record.subscription_ids)
-    named = [str(UUID(bytes=key_id)) for key_id in record.key_ids]
-    own = [str(UUID(bytes=row["key_id"])) for row in linked]
+    named = _texts([*record.key_ids, *(row["key_id"] for row in linked)])
     in_rows = {row["key_id"] for row in linked if row["wrapped_key"] is not None}
-    destroyed = {*await queries_erasure.destroy_keys(c, application_id, user_id, [*named, *own]), *in_rows}
+    destroyed = {*await queries_erasure.destroy_keys(c, application_id, user_id, named), *in_rows}
     ids = [row["id"] for row in linked]
     if ids:
         await queries_erasure.scrub_subscriptions(c, application_id, ids, actor, record.request_id)
     await queries_erasure.scrub_person(c, application_id, user_id)
-    key_ids = [str(UUID(bytes=key_id)) for key_id in sorted(destroyed)]
-    return NewErasure(record.request_id, application_id, user_id, ids, key_ids, actor, None)
+    return NewErasure(record.request_id, application_id, user_id, ids, _texts(sorted(destroyed)), actor, None)
+
+
+def _texts(key_ids: Iterable[bytes]) -> list[str]:
+    return [str(UUID(bytes=key_id)) for key_id in key_ids]
 
 
 def _view(row: Row) -> Erasure:

@@ -52,7 +52,7 @@ SELECT id, application_id, 'erased', $3, jsonb_build_object('request_id', $4::te
 """
 SCRUB_PERSON = """
 UPDATE subscription.users SET external_id = NULL, key_id = NULL, last_active_at = NULL, erased_at = now()
-WHERE id = $2 AND application_id = $1
+WHERE id = $2 AND application_id = $1 AND erased_at IS NULL
 """
 INSERT_ERASURE = """
 INSERT INTO subscription.erasures (id, application_id, user_id, subscriptions, key_ids, actor, requested_at)
@@ -68,10 +68,6 @@ FROM subscription.erasures
 """
 GET_ERASURE = _ERASURE + "WHERE id = $2 AND application_id = $1"
 OPEN_ERASURES = _ERASURE + "WHERE completed_at IS NULL ORDER BY requested_at LIMIT $1"
-LEFT_LINKED = """
-SELECT s.id::text AS id FROM subscription.subscriptions AS s
-WHERE s.application_id = $1 AND s.user_id = $2 AND s.sealed_token <> ''
-"""
 COMPLETE_ERASURE = """
 UPDATE subscription.erasures SET completed_at = now() WHERE id = $2 AND application_id = $1 AND completed_at IS NULL
 """
@@ -134,11 +130,6 @@ async def get_erasure(c: Connection, application_id: str, request_id: str) -> Ro
 async def open_erasures(c: Connection, limit: int) -> list[Row]:
     """Oldest first, of all applications."""
     return await c.fetch(OPEN_ERASURES, limit)
-
-
-async def left_linked(c: Connection, application_id: str, user_id: str) -> bool:
-    """Whether an erased user has subscriptions that are not scrubbed."""
-    return bool(await c.fetch(LEFT_LINKED, application_id, user_id))
 
 
 async def complete_erasure(c: Connection, application_id: str, request_id: str) -> None:

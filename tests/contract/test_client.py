@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from libs.api.imports import Import
+from libs.api.imports import ExportQuery, Import
 from libs.api.messages import ConvertBody, MessageBody
-from libs.api.subscriptions import SubscriptionBody
+from libs.api.subscriptions import SubscriptionBody, SubscriptionQuery
 from libs.client import ApiError, AsyncClient, Client, ReceiptQueue, Retries, Unreachable
 from libs.ids import new_id
 from tests.contract.whole_platform import Tenant, Whole
@@ -122,8 +122,6 @@ async def test_both_clients_send_and_look_up(whole: Whole) -> None:
 
 
 async def test_a_list_is_walked_page_by_page(whole: Whole) -> None:
-    from libs.api.subscriptions import SubscriptionQuery
-
     shop = await whole.tenant()
     async with AsyncClient(url_of(shop), shop.api_key) as client:
         made = [(await client.subscriptions.create(device(number))).subscription_id for number in range(7)]
@@ -133,8 +131,6 @@ async def test_a_list_is_walked_page_by_page(whole: Whole) -> None:
 
 
 async def test_streams_go_up_and_down(whole: Whole) -> None:
-    from libs.api.imports import ExportQuery
-
     shop = await whole.tenant()
 
     async def lines() -> AsyncIterator[bytes]:
@@ -161,9 +157,9 @@ async def test_receipts_wait_until_there_is_a_connection(whole: Whole, tmp_path:
             queue.received(message_id)
             queue.converted(message_id, ConvertBody(action="opened"))
             queue.received(new_id())  # somebody else's: refused for good
-            with Client("http://127.0.0.1:1/api/v1", "key", retries=Retries(attempts=1)) as nobody:
-                with pytest.raises(Unreachable):
-                    queue.flush(nobody)
+            nobody = Client("http://127.0.0.1:1/api/v1", "key", retries=Retries(attempts=1))
+            with nobody, pytest.raises(Unreachable):
+                queue.flush(nobody)
             queue.close()
 
         def online() -> tuple[int, int]:

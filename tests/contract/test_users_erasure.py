@@ -317,9 +317,10 @@ async def test_after_a_restore_the_person_is_forgotten_again(people: UsersHarnes
         await people.user(found.user_id)
     done = await completed(people, record.request_id)
     assert done.requested_at_ms == record.requested_at_ms
-    kinds = await people.kinds(phone)
+    users = "SELECT erased_at FROM subscription.users"
+    erased_at, kinds = await people.admin.fetchval(users), await people.kinds(phone)
     assert await people.reapply(record, record) == 0
-    assert await people.kinds(phone) == kinds
+    assert (await people.admin.fetchval(users), await people.kinds(phone)) == (erased_at, kinds)
 
 
 async def test_a_key_that_was_adopted_after_the_backup_goes_and_its_device_stays(people: UsersHarness) -> None:
@@ -333,12 +334,14 @@ async def test_a_key_that_was_adopted_after_the_backup_goes_and_its_device_stays
         await people.identify("user_1", each)
         await people.identify("later", each)
     record = await record_of(people, "user_1")
-    assert record.subscription_ids == []
+    assert (record.subscription_ids, len(record.key_ids)) == ([], 3)
     await restored(people, backup)
     assert [await people.is_readable(each) for each in sealed] == [True, True]
     await people.reapply(record)
     assert [await people.is_readable(each) for each in sealed] == [False, False]
     assert [await people.token(each) for each in (first, moved)] == [TOKEN, "ef" * 32]
+    kept = await people.admin.fetchval("SELECT key_ids FROM subscription.erasures WHERE id = $1", record.request_id)
+    assert sorted(each.bytes for each in kept) == sorted(record.key_ids), "a still older backup needs them all"
 
 
 async def test_an_erasure_of_somebody_the_backup_does_not_know_is_kept(people: UsersHarness) -> None:

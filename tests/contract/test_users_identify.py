@@ -289,7 +289,7 @@ async def test_devices_registered_for_a_user_who_is_erased_belong_to_a_new_user(
         people.erase("user_1", new_id()),
         *(people.device(user_id="user_1") for _ in range(10)),
     )
-    ids = [each for each in made if isinstance(each, str)]
+    ids = [each for each in [*made, await people.device(user_id="user_1")] if isinstance(each, str)]
     living = await people.devices("user_1")
     rows = await people.admin.fetch(
         "SELECT id::text, user_id::text, sealed_token FROM subscription.subscriptions WHERE id = ANY ($1::uuid[])", ids

@@ -27,7 +27,7 @@ def test_every_reason_named_in_the_code_has_two_texts() -> None:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Reason"
         if isinstance(call.args[0], ast.Constant)
     }
-    by_schema = {"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"}
+    by_schema = {f"{bound}{what}" for bound in ("min", "max") for what in ("Length", "Items", "Properties", "imum")}
     by_templating = {"liquid", "liquid_value", "liquid_work", "version_size", "taken", "locale", "locale_or_channel"}
     assert named | by_schema | by_templating == set(REASONS)
     assert all(english.isascii() and not korean.isascii() for english, korean in REASONS.values())
