@@ -7,6 +7,8 @@ SHELL := /bin/sh
 # The first Python that is new enough. `make PYTHON=/path/to/python3 …` names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# Test processes: tests wait for servers more than they compute.
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -37,7 +39,7 @@ demo: install ## Send the demonstration to what `make run` keeps running
 	@$(BIN)/automata demo $(ARGS)
 
 test: install ## Run the test suite (ARGS="-k name" selects); the long fault tests and benchmarks are left out
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: install ## Style, spelling, SQL, Dockerfile, compose file, layers, lock
 	$(BIN)/ruff check .

@@ -33,7 +33,6 @@ UNAVAILABLE = (
     asyncpg.exceptions.DiskFullError,
     asyncpg.exceptions.OutOfMemoryError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,
-    asyncpg.exceptions.DeadlockDetectedError,
     ConnectionError,
     asyncio.TimeoutError,
     OSError,
@@ -44,6 +43,10 @@ _encode_json = msgspec.json.Encoder().encode
 ACQUIRE_SECONDS = 5.0
 START_SECONDS = 60.0
 """How long a service waits at its start for a database that is not there yet."""
+
+
+class Deadlocked(ServiceUnavailable):
+    """The transaction was given up in favour of another one that waited for it: it may be begun anew at once."""
 
 
 async def _prepare(connection: Any) -> None:
@@ -144,6 +147,8 @@ def unavailable() -> Any:
     except UNAVAILABLE as error:
         telemetry.logger("pg").debug("postgres_unavailable", error_type=type(error).__name__)
         raise ServiceUnavailable(service="postgres", retry_after=1) from error
+    except asyncpg.exceptions.DeadlockDetectedError as error:
+        raise Deadlocked(service="postgres", retry_after=1) from error
     except asyncpg.PostgresError as error:
         error.detail = None  # it quotes the row, and what is raised may be logged
         raise

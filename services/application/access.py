@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from libs.bearer import digest_of
 from libs.coalesce import Coalescer
 from libs.errors import AuthenticationFailed, ResourceNotFound, ValidationFailed
 from libs.ids import new_id
@@ -98,7 +99,7 @@ class Access:
     def _new_key(self) -> tuple[str, NewKey]:
         """The key, and what is kept of it."""
         api_key = keys.new_key()
-        return api_key, NewKey(new_id(), keys.stored_hash(self._ring, keys.digest_of(api_key)), keys.hint_of(api_key))
+        return api_key, NewKey(new_id(), keys.stored_hash(self._ring, digest_of(api_key)), keys.hint_of(api_key))
 
 
 def _checked_scopes(scopes: list[str]) -> list[str]:

@@ -50,7 +50,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Postgres' clock: what was committed before `started_at` is in it, what was committed after `taken_at` is not."""
     epoch: int
     readers_at: Position | None = None
-    """The oldest event that a durable reader of EVENTS had not acknowledged; None: they had read all that was there."""
+    """The oldest event that a durable reader of EVENTS had not acknowledged at `started_at`; where they had read all,
+    the last one that was published."""
 
 
 class Erasures(msgspec.Struct, frozen=True):

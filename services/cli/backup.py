@@ -1,7 +1,9 @@
 """`automata backup`."""
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,15 +17,14 @@ from libs.bus import Bus
 from libs.config import Nats
 from libs.errors import ResourceNotFound, ServiceUnavailable
 from libs.events import EventBatch
-from libs.pg import single_connection
+from libs.pg import Connection, single_connection
 from libs.ring import united
-from libs.rpc import ErasureRecord
-from libs.subjects import ERASURES, erasures
-from libs.subscribe import first_unread, stored
+from libs.subscribe import first_unread
 from services.cli import archive, datadir, rotation
 from services.cli.archive import Erasures, Manifest, Position
 from services.cli.datadir import DataDir, Runtime
 from services.cli.failure import Failure
+from services.cli.forgetting import kept_erasures
 from services.cli.options import data_dir_option, json_option
 from services.cli.progress import Terminal
 
@@ -33,6 +34,7 @@ Examples:
   automata backup --erasures-only /backups/erasures.json   small and quick: take it often
 """
 NOW = "SELECT now() AS now, (SELECT max(epoch) FROM lifecycle.epochs) AS epoch"
+RELAY_AT = "SELECT epoch, txid::text AS txid, position FROM lifecycle.cursors WHERE name = 'relay'"
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -123,27 +125,29 @@ def _copy(data: DataDir, runtime: Runtime, draft: Path, terminal: Terminal) -> M
 
 
 async def _now(runtime: Runtime) -> tuple[datetime, int]:
-    try:
-        async with single_connection(runtime.postgres_dsn) as c:
-            row = await c.fetchrow(NOW)
-    except OSError:
-        raise Failure("the database cannot be reached", "`automata status` shows whether it runs") from None
+    async with _postgres(runtime) as c:
+        row = await c.fetchrow(NOW)
     if row is None or row["epoch"] is None:
         raise Failure("the database has no epoch", "it is not an installation of ours")
     return row["now"], row["epoch"]
 
 
 async def _readers_at(runtime: Runtime) -> Position | None:
+    """Behind it are events that a reader had not acknowledged, or that were not published yet."""
+    async with _postgres(runtime) as c:
+        relay = await c.fetchrow(RELAY_AT)  # first: what is published from now on may be read after the copy
     bus = await _connected(runtime)
     try:
         found = await first_unread(bus)
     except ResourceNotFound:
-        return None
+        found = None
     except ServiceUnavailable:
         raise Failure("NATS does not answer", "`automata status` shows whether it runs") from None
     finally:
         await bus.close()
-    return None if found is None else _first(found)
+    if found is not None:
+        return _first(found)
+    return None if relay is None else Position(*relay)
 
 
 def _first(batch: EventBatch) -> Position:
@@ -152,28 +156,21 @@ def _first(batch: EventBatch) -> Position:
 
 
 async def _write_erasures(runtime: Runtime, target: Path) -> Taken:
-    bus = await _connected(runtime)
-    try:
-        records = await read_erasures(bus)
-    except ServiceUnavailable:
-        raise Failure("NATS does not answer", "`automata status` shows whether it runs") from None
-    finally:
-        await bus.close()
-    found = Erasures(datetime.now(UTC), records)
+    """Of the database: it has each one from the moment at which it was answered."""
+    async with _postgres(runtime) as c:
+        found = Erasures(datetime.now(UTC), await kept_erasures(c))
     datadir.write(target, found)
-    return Taken(str(target), found.taken_at, target.stat().st_size, erasures=len(records))  # noqa: ASYNC240 - ends
+    return Taken(str(target), found.taken_at, target.stat().st_size, erasures=len(found.records))  # noqa: ASYNC240 - ends
 
 
-async def read_erasures(bus: Bus) -> list[ErasureRecord]:
-    """All of the stream ERASURES, once each. Raises `ServiceUnavailable`."""
-    found: dict[str, ErasureRecord] = {}
+@contextlib.asynccontextmanager
+async def _postgres(runtime: Runtime) -> AsyncIterator[Connection]:
+    """Raises `Failure`."""
     try:
-        async for message in stored(bus, ERASURES, erasures("*")):
-            record = msgspec.msgpack.decode(message.data, type=ErasureRecord)
-            found[record.request_id] = record
-    except ResourceNotFound:
-        return []
-    return list(found.values())
+        async with single_connection(runtime.postgres_dsn) as c:
+            yield c
+    except OSError:
+        raise Failure("the database cannot be reached", "`automata status` shows whether it runs") from None
 
 
 async def _connected(runtime: Runtime) -> Bus:

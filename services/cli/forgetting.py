@@ -7,7 +7,7 @@ import msgspec
 
 from libs.bus import Bus
 from libs.config import Nats
-from libs.pg import single_connection
+from libs.pg import Connection, single_connection
 from libs.rpc import ErasureRecord, ErasuresReapplied, ReapplyErasures
 from libs.subjects import erasures
 from services.cli import nats_server
@@ -20,7 +20,7 @@ _ERASED_SECONDS = 300.0
 _CHUNK = 500
 _OWNERS = frozenset({"subscription", "lifecycle"})
 
-ERASURES_OF_BACKUP = """
+KEPT_ERASURES = """
 SELECT application_id::text AS application_id, id::text AS request_id, user_id::text AS user_id,
     subscriptions::text[] AS subscription_ids,
     ARRAY (SELECT uuid_send(key_id) FROM unnest(key_ids) AS key_id) AS key_ids,
@@ -30,11 +30,16 @@ FROM subscription.erasures ORDER BY requested_at
 OPEN_ERASURES = "SELECT count(*) FROM subscription.erasures WHERE completed_at IS NULL"
 
 
+async def kept_erasures(c: Connection) -> list[ErasureRecord]:
+    """All that a database knows of, oldest first."""
+    return [msgspec.convert(dict(row), ErasureRecord) for row in await c.fetch(KEPT_ERASURES)]
+
+
 async def forget_again(data: DataDir, stack: Stack, records: Sequence[ErasureRecord]) -> int:
     """How many were not forgotten in the backup. All that it knows itself go into the new stream ERASURES too: a later
     restore of an older backup asks there. Raises `Failure`."""
     async with single_connection(stack.postgres_dsn) as c:
-        kept = [msgspec.convert(dict(row), ErasureRecord) for row in await c.fetch(ERASURES_OF_BACKUP)]
+        kept = await kept_erasures(c)
     if not kept and not records:
         return 0
     owners = [spec for spec in stack.services()[0] if spec.name in _OWNERS]

@@ -12,7 +12,8 @@ from libs.bus import Bus
 from libs.config import Nats
 from libs.errors import ResourceNotFound
 from libs.events import EventBatch, UndecodableBatch, decode_batch
-from libs.subjects import EVENTS, STREAMS, events
+from libs.rpc import ErasureRecord
+from libs.subjects import ERASURES, EVENTS, STREAMS, erasures, events
 from libs.subscribe import last_stored, stored
 from services.cli import datadir, nats_server, ports, vault
 from services.cli.archive import Manifest
@@ -86,7 +87,26 @@ async def completeness(old: Bus | None, manifest: Manifest) -> Completeness:
     (stream,) = [stream for stream in STREAMS if stream.name == EVENTS]
     forgets_before = datetime.now(UTC) - timedelta(seconds=stream.max_age or 0)
     whole = manifest.started_at > forgets_before and await is_older(old, EVENTS, manifest.started_at)
-    return "whole" if whole else "part"
+    return "whole" if whole and await _has_all_since(old, manifest.started_at) else "part"
+
+
+async def _has_all_since(old: Bus, moment: datetime) -> bool:
+    """Whether EVENTS, which drops the oldest where it would grow beyond its bound too, still holds what came before."""
+    state = (await old.stream_state(EVENTS)).state
+    if state.first_seq <= 1 or state.messages == 0:
+        return True
+    oldest = (await old.js.get_msg(EVENTS, state.first_seq)).time
+    return oldest is not None and oldest <= moment
+
+
+async def read_erasures(old: Bus) -> list[ErasureRecord]:
+    """All of the stream ERASURES, once each. Raises `ServiceUnavailable`."""
+    found: dict[str, ErasureRecord] = {}
+    with contextlib.suppress(ResourceNotFound):
+        async for message in stored(old, ERASURES, erasures("*")):
+            record = msgspec.msgpack.decode(message.data, type=ErasureRecord)
+            found[record.request_id] = record
+    return list(found.values())
 
 
 async def last_epoch(data: DataDir | None, old: Bus | None) -> int:

@@ -79,7 +79,6 @@ def restore(
     console = Console(stderr=True, highlight=False, quiet=as_json)
     restoring = Restoring(backup, manifest, target, Terminal(console))
     restored = asyncio.run(restoring.run(wanted)) if wanted.old is None else _from_old(restoring, wanted, wanted.old)
-    datadir.write(target.path / "restored.json", restored)
     if as_json:
         click.echo(msgspec.json.encode(restored).decode())
     else:
@@ -105,15 +104,13 @@ def _check(manifest: Manifest, target: DataDir, old: Path | None) -> None:
 
 
 def _from_old(restoring: Restoring, wanted: Wanted, old: DataDir) -> Restored:
-    """Nobody starts the old one meanwhile, and `up` there refuses afterwards."""
+    """Nobody starts the old one meanwhile."""
     if not old.lock():
         raise Failure(f"automata is running in {old.path}", "end it with `automata down`")
     try:
-        restored = asyncio.run(restoring.run(wanted))
-        datadir.write(old.superseded_file, str(restoring.target.path))
+        return asyncio.run(restoring.run(wanted))
     finally:
         old.unlock()
-    return restored
 
 
 def _show(console: Console, restored: Restored, target: DataDir) -> None:

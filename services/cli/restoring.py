@@ -15,9 +15,8 @@ from libs.errors import SignalError
 from libs.migrate import migrate
 from libs.rpc import ErasureRecord
 from libs.subjects import ERASURES
-from services.cli import archive
+from services.cli import archive, datadir
 from services.cli.archive import Erasures, Manifest
-from services.cli.backup import read_erasures
 from services.cli.datadir import DataDir
 from services.cli.failure import Failure
 from services.cli.forgetting import forget_again
@@ -29,6 +28,7 @@ from services.cli.old_streams import (
     is_older,
     last_epoch,
     old_streams,
+    read_erasures,
     running,
 )
 from services.cli.progress import Terminal
@@ -78,7 +78,7 @@ class Restoring:
         try:
             await asyncio.to_thread(self._unpack)
             restored = await self._prepare(wanted)
-            await asyncio.to_thread(self._draft.path.replace, self.target.path)
+            await asyncio.to_thread(self._appear, restored, wanted.old)
         except OSError as error:
             hint = "check free space and permissions"
             raise Failure(f"{self.target.path} cannot be made: {error.strerror or error}", hint) from None
@@ -96,6 +96,19 @@ class Restoring:
             self._draft.create()
             archive.copy_secrets(self._backup / "secrets", self._draft.secrets)
             archive.unpack_postgres(self._backup, self._draft)
+
+    def _appear(self, restored: Restored, old: DataDir | None) -> None:
+        """At no moment could both start: whoever marked the old one and came no further begins the restore anew."""
+        datadir.write(self._draft.path / "restored.json", restored)
+        marked = old is not None and old.superseded_file.exists()  # by an earlier restore
+        if old is not None:
+            datadir.write(old.superseded_file, str(self.target.path))
+        try:
+            self._draft.path.replace(self.target.path)
+        except OSError:
+            if old is not None and not marked:
+                old.superseded_file.unlink()
+            raise
 
     async def _prepare(self, wanted: Wanted) -> Restored:
         stack = Stack(self._draft, Options())

@@ -20,7 +20,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.readiness("nats", bus.is_ready)
     gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus), Acceptor(bus), Renderer(bus))
     http = settings.http
-    runner = runner_of(application(gateway, http, runtime))
+    runner = runner_of(application(gateway, http, runtime), http)
     await runner.setup()
     runtime.on_stop(runner.cleanup)
     site = web.TCPSite(runner, http.host, http.port, reuse_port=http.reuse_port, ssl_context=context_of(http))

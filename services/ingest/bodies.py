@@ -48,8 +48,11 @@ class Bodies:
 
     async def _read(self, request: web.Request, inflater: Inflater | None) -> bytes:
         pieces: list[bytes] = []
-        size = 0
+        size = arrived = 0
         while chunk := await request.content.readany():
+            arrived += len(chunk)
+            if arrived > self._limit:  # members of a gzip that hold nothing go on for ever
+                raise BodyTooLarge(limit=self._limit)
             for piece in (chunk,) if inflater is None else inflater.pieces(chunk):
                 pieces.append(piece)
                 size += len(piece)

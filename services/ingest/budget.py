@@ -1,6 +1,10 @@
 """How much may be under way at once, and how long it took."""
 
-from prometheus_client import Counter
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+
+import prometheus_client
 
 from libs import telemetry
 from libs.errors import ServiceUnavailable
@@ -11,6 +15,8 @@ class Budget:
 
     def __init__(self, limit: int) -> None:
         self._left = limit
+        self._share = max(1, limit // 2)
+        self._held = Counter[str]()
 
     def __enter__(self) -> None:
         if self._left <= 0:
@@ -20,6 +26,20 @@ class Budget:
     def __exit__(self, *_: object) -> None:
         self._left += 1
 
+    @contextlib.contextmanager
+    def share(self, application_id: str) -> Iterator[None]:
+        """For requests whose length their caller decides: half of the budget, so that one application's leave room for
+        the others'. Raises `ServiceUnavailable`."""
+        if self._held[application_id] >= self._share:
+            raise ServiceUnavailable(reason="overloaded", retry_after=1)
+        self._held[application_id] += 1
+        try:
+            yield
+        finally:
+            self._held[application_id] -= 1
+            if not self._held[application_id]:
+                del self._held[application_id]
+
 
 class Meter:
     """Counts and times the answers of one route."""
@@ -27,7 +47,7 @@ class Meter:
     def __init__(self, route: str) -> None:
         self._route = route
         self._duration = telemetry.histogram("http_request_duration_seconds", route=route)
-        self._by_status: dict[int, Counter] = {}
+        self._by_status: dict[int, prometheus_client.Counter] = {}
 
     def observe(self, status: int, seconds: float) -> None:
         self._duration.observe(seconds)

@@ -52,7 +52,7 @@ ROUTES = (
         answer=Disabled,
         errors=("resource_not_found",),
         audit="subscription.disable",
-        example={"by": "api"},
+        example={"by": "user"},
     ),
     Route(
         method="POST",

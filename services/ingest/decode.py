@@ -86,6 +86,8 @@ class QueryDecoder(Generic[T]):
         """Raises `ValidationFailed`; a name that is given twice is as wrong as one that is unknown."""
         refuse({_legible(name): Reason("repeated") for name in query if len(query.getall(name)) > 1})
         given = dict(query)
+        # msgspec would take the text for nothing given, and a filter would be lost without a word.
+        refuse({_legible(name): Reason("invalid") for name, text in given.items() if text.lower() == "null"})
         refuse(unstorable(given))
         try:
             return msgspec.convert(given, self._kind, strict=False)
@@ -177,7 +179,7 @@ def unstorable(value: Any) -> dict[str, Reason]:
 def _why_unstorable(value: Any, room: int) -> Reason | None:
     if isinstance(value, str):
         return Reason("nul") if "\0" in value else None
-    if isinstance(value, int):
+    if isinstance(value, int | float):  # jsonb gives a large float back as an integer
         return None if -(2**63) <= value < 2**64 else Reason("number_range")
     if not isinstance(value, dict | list):
         return None
@@ -217,6 +219,8 @@ def _reasons(error: jsonschema_rs.ValidationError) -> Iterator[tuple[str, Reason
             yield name, Reason("enum", ", ".join(str(option) for option in kind.options))
         case "pattern":
             yield name, Reason("uuid") if kind.pattern == UUID_PATTERN else Reason("pattern", kind.pattern)
+        case "format":
+            yield name, Reason("format", kind.format)
         case limit:
             yield name, Reason(limit, kind.limit)
 

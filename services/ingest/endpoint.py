@@ -4,6 +4,7 @@ of the table runs this."""
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
@@ -76,6 +77,17 @@ class Endpoint:
     async def _answer(self, request: web.Request, request_id: str, told: dict[str, str]) -> web.StreamResponse:
         caller = await self._front.callers.admit(request.headers, told)
         caller.require(self._route.scopes)
+        with self._share(caller):
+            return await self._admitted(request, request_id, caller, told)
+
+    def _share(self, caller: Caller) -> AbstractContextManager[None]:
+        """Anybody may hold up requests with the key of an app, and everybody streams."""
+        shared = caller.bearer_only or self._route.size == "stream"
+        return self._budget.share(caller.application_id) if shared else nullcontext()
+
+    async def _admitted(
+        self, request: web.Request, request_id: str, caller: Caller, told: dict[str, str]
+    ) -> web.StreamResponse:
         call = await self._call(request, request_id, caller)
         if self._repeat == "remembered":
             rendered = await self._once(request, call)

@@ -33,7 +33,7 @@ TABLE: dict[str, Entry] = {
         405, "This path does not answer to that method.", "이 경로에서 허용되지 않는 메서드입니다."
     ),
     "unsupported_media_type": Entry(
-        415, "The body must be application/json.", "요청 본문은 application/json이어야 합니다."
+        415, "The body is of a type that is not read here.", "지원되지 않는 형식의 요청 본문입니다."
     ),
     "payload_too_large": Entry(413, "The request body is too large.", "요청 본문이 너무 큽니다."),
     "service_unavailable": Entry(
@@ -88,6 +88,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "enum": ("must be one of {}", "다음 중 하나여야 합니다: {}"),
     "uuid": ("must be a UUID", "유효한 UUID 형식이어야 합니다"),
     "pattern": ("does not have the form {}", "형식이 올바르지 않습니다: {}"),
+    "format": ("must be a {}", "{} 형식이어야 합니다"),
     "minLength": ("must have at least {} characters", "{}자 이상이어야 합니다"),
     "maxLength": ("must have at most {} characters", "{}자 이하여야 합니다"),
     "maxBytes": ("must have at most {} bytes", "{}바이트 이하여야 합니다"),
@@ -156,6 +157,7 @@ TOLD: dict[str, str] = {
     "must be at most 100 on one subscription": "구독 하나에 100개 이하여야 합니다",
     "must have names of 1 to 128 and values of at most 256 characters": "이름은 1~128자, 값은 256자 이하여야 합니다",
     "is not a cursor that was answered here": "이 목록에서 받은 커서가 아닙니다",
+    "differs from what was imported under this id": "이 ID로 가져온 파일과 다릅니다",
 }
 """What another service says of a field comes as text in English; its Korean."""
 

@@ -25,6 +25,16 @@ class Guard(NamedTuple):
     key: str
     fingerprint: bytes
     """SHA-256 over method, path and body; of a stream, over what is known before it is read."""
+    secret: bytes = bytes(32)
+    """Known to who has key and request, and kept nowhere: what the answer is sealed under."""
+    bearer: str | None = None
+    """With a `client` key: the subscription that it speaks for, or "" for none."""
+
+    @property
+    def name(self) -> str:
+        """What it is kept under. No `client` key, which anybody has, takes a name from the back end or from another
+        subscription, nor finds their answers: no key has a line feed in it."""
+        return self.key if self.bearer is None else f"{self.bearer}\n{self.key}"
 
 
 class Settled(NamedTuple, Generic[A]):
@@ -44,7 +54,9 @@ def guard_of(call: Call[Any]) -> Guard | None:
         raise ValidationFailed(fields={HEADER: Reason("idempotency_key")})
     content = call.body if call.stream is None else _outline(call)
     request = b"\n".join((call.method.encode(), call.path.encode(), content))
-    return Guard(key, hashlib.sha256(request).digest())
+    secret = hashlib.sha256(b"\0".join((b"answer", key.encode(), request))).digest()
+    bearer = (call.caller.subscription_id or "") if call.caller.bearer_only else None
+    return Guard(key, hashlib.sha256(request).digest(), secret, bearer)
 
 
 def _outline(call: Call[Any]) -> bytes:
@@ -60,7 +72,7 @@ async def earlier(gateway: Gateway, call: Call[Any], guard: Guard | None, kind: 
     """
     if guard is None:
         return None
-    question = rpc.LookUpIdempotency(call.caller.application_id, guard.key, guard.fingerprint)
+    question = rpc.LookUpIdempotency(call.caller.application_id, guard.name, guard.fingerprint)
     found = await gateway.bus.call("lifecycle", "replay", question, rpc.Replay)
     return None if found.answer is None else _replayed(found.answer, found.created_at_ms, kind)
 
@@ -79,7 +91,7 @@ async def accept(
         source=source,
         actor=call.caller.actor,
         messages=messages,
-        idempotency=None if guard is None else rpc.Idempotency(guard.key, guard.fingerprint, _encode(answer)),
+        idempotency=None if guard is None else rpc.Idempotency(guard.name, guard.fingerprint, _encode(answer)),
         request_id=call.request_id,
     )
     one = source == "single"

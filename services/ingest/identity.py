@@ -44,8 +44,8 @@ def _is_good(caller: Caller, token: str, external_id: str) -> bool:
         claims = jwt.decode(token, key, algorithms=[algorithm], options=options, leeway=LEEWAY)
     except jwt.PyJWTError:
         return False
-    audience = claims.get("aud", ())
-    names = [claims.get("iss"), *([audience] if isinstance(audience, str) else audience)]
+    audience = claims.get("aud")
+    names = [claims.get("iss"), *(audience if isinstance(audience, list) else [audience])]
     return claims["sub"] == external_id and caller.application_id in names
 
 

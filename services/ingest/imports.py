@@ -66,6 +66,7 @@ async def _send_parts(gateway: Gateway, call: Call[None], done: dict[int, bytes]
     finally:
         for task in under_way:
             task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)  # a part cut off is done whole, or not at all
 
 
 async def _some(under_way: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
@@ -113,7 +114,7 @@ def _from_fields(fields: dict[str, str] | None) -> ImportLine:
     nested: dict[str, Any] = {}
     for name, text in fields.items():
         group, dot, inner = name.partition(".")
-        if dot and group in _NESTED:
+        if dot and group in _NESTED and group not in fields:
             nested.setdefault(group, {})[inner] = text
         else:
             nested[name] = text

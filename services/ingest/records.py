@@ -15,6 +15,8 @@ MAX_LINES = 2_000
 """Lines of one part."""
 MAX_BYTES = 512 * 1024
 """Bytes after which a part is full; one line may have at most as many."""
+MAX_NAMES = 4 * 1024 * 1024
+"""Bytes by which a part of a CSV may grow on its way: there each line names all columns."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -47,6 +49,8 @@ class _Cutter:
         self._lines: list[bytes] = []
         self._size = 0
         self._line = 1
+        self._most = 0 if quoted else MAX_LINES
+        """Lines of a part; 0 while the names of the columns are not known."""
         self._open = False
         """Within quotes."""
 
@@ -72,7 +76,10 @@ class _Cutter:
             self._open = not self._open
         if self._open and self._size > 2 * MAX_BYTES:
             raise self._too_long()
-        if not self._open and (len(self._lines) >= MAX_LINES or self._size >= MAX_BYTES):
+        if self._open:
+            return
+        self._most = self._most or min(MAX_LINES, 1 + MAX_NAMES // self._size)
+        if len(self._lines) >= self._most or self._size >= MAX_BYTES:
             yield self._full()
 
     def _full(self) -> Part:
@@ -114,9 +121,12 @@ class Records:
                 yield line, _record(self._names, row)
 
     def _guess(self, part: Part) -> str:
-        """UTF-8, with or without a mark; else CP949, which Korean spreadsheets write."""
+        """UTF-8, with or without a mark; else CP949, which Korean spreadsheets write. ASCII may become either."""
+        content = b"\n".join(part.lines)
+        if content.isascii():
+            return "ascii"
         try:
-            b"\n".join(part.lines).removeprefix(_BOM).decode()
+            content.removeprefix(_BOM).decode()
             self._encoding = "utf-8"
         except UnicodeDecodeError:
             self._encoding = "cp949"

@@ -1,7 +1,8 @@
 """Idempotency-Key for operations that do not commit it themselves: the first answer is kept, and given again for 24 h.
 
 The handler makes what it creates under an id derived from the key, so that a repetition after a crash, before the
-answer was kept, finds its own work instead of doing it again. Only success is kept: an error may pass.
+answer was kept, finds its own work instead of doing it again. Only success is kept: an error may pass. It is kept
+sealed, for it may show a secret or say who somebody is: only the same request under the same key opens it.
 """
 
 import asyncio
@@ -15,12 +16,15 @@ import msgspec
 from libs import rpc
 from libs.bus import Bus
 from libs.errors import IdempotencyKeyReused, InternalError, ServiceUnavailable, SignalError
+from libs.seal import KEY_ID_BYTES, DataKey
 from services.ingest.idempotency import REPLAYED, Guard
 
 _EARLIEST_MS = 1_735_689_600_000
 """2025-01-01: before anything that was ever stored."""
 _SPREAD_MS = 2**34
 """About 200 days."""
+_KEY_ID = bytes(KEY_ID_BYTES)
+"""Of keys that are kept nowhere, and so have no id."""
 
 
 class Rendered(msgspec.Struct, frozen=True, array_like=True):
@@ -59,7 +63,7 @@ class Repeats:
         Raises `IdempotencyKeyReused` if the key belongs to another request, `ServiceUnavailable` where nobody can tell
         or keep, and what `perform` raises. Repetitions that come while the first is under way share its outcome.
         """
-        key = application_id, guard.key
+        key = application_id, guard.name
         running = self._running.get(key)
         if running is None:
             return await self._first(key, guard, perform)
@@ -83,15 +87,20 @@ class Repeats:
             del self._running[key]
 
     async def _settle(self, application_id: str, guard: Guard, perform: Perform) -> Rendered:
-        question = rpc.LookUpIdempotency(application_id, guard.key, guard.fingerprint)
-        before = await self._bus.call("lifecycle", "replay", question, rpc.Replay)
+        question = rpc.LookUpIdempotency(application_id, guard.name, guard.fingerprint)
+        before = await self._ask("replay", question, guard)
         if before.answer is not None:
-            return _again(_decode(before.answer))
+            return _again(_opened(before.answer, guard))
         done = await perform()
-        kept = rpc.Idempotency(guard.key, guard.fingerprint, _encode(done.rendered))
-        request = rpc.Remember(application_id, kept, list(done.subjects))
-        first = await self._bus.call("lifecycle", "remember", request, rpc.Replay)
-        return done.rendered if first.answer is None else _again(_decode(first.answer))
+        kept = rpc.Idempotency(guard.name, guard.fingerprint, _sealed(done.rendered, guard))
+        first = await self._ask("remember", rpc.Remember(application_id, kept, list(done.subjects)), guard)
+        return done.rendered if first.answer is None else _again(_opened(first.answer, guard))
+
+    async def _ask(self, verb: str, question: rpc.LookUpIdempotency | rpc.Remember, guard: Guard) -> rpc.Replay:
+        try:
+            return await self._bus.call("lifecycle", verb, question, rpc.Replay)
+        except IdempotencyKeyReused:
+            raise IdempotencyKeyReused(key=guard.key) from None
 
 
 def derived_id(application_id: str, guard: Guard) -> str:
@@ -100,7 +109,7 @@ def derived_id(application_id: str, guard: Guard) -> str:
     A key that is a UUIDv7 itself lends its time, so that ids keep the order of creation, by which lists go. Any other
     key says nothing of time: the id then looks older than everything.
     """
-    seed = b"\0".join((application_id.encode(), guard.key.encode(), guard.fingerprint))
+    seed = b"\0".join((application_id.encode(), guard.name.encode(), guard.fingerprint))
     digest = hashlib.sha256(seed).digest()
     unix_ms = _time_of(guard.key)
     if unix_ms is None:
@@ -117,6 +126,14 @@ def _time_of(key: str) -> int | None:
     except ValueError:
         return None
     return identifier.int >> 80 if identifier.version == 7 else None
+
+
+def _sealed(rendered: Rendered, guard: Guard) -> bytes:
+    return DataKey(_KEY_ID, guard.secret).seal(_encode(rendered), guard.name.encode())
+
+
+def _opened(answer: bytes, guard: Guard) -> Rendered:
+    return _decode(DataKey(_KEY_ID, guard.secret).open(answer, guard.name.encode()))
 
 
 def _again(rendered: Rendered) -> Rendered:

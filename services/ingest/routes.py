@@ -76,9 +76,15 @@ def application(
     return app
 
 
-def runner_of(app: web.Application, shutdown_timeout: float = 10.0) -> web.AppRunner:
+def runner_of(app: web.Application, settings: GatewayHttp, shutdown_timeout: float = 10.0) -> web.AppRunner:
     """The server around it, which leaves compressed bodies as they are: `services.ingest.compression` says why."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout, auto_decompress=False)
+    return web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=shutdown_timeout,
+        keepalive_timeout=settings.idle_timeout,  # aiohttp's own is an hour, also for a request that never gets whole
+        auto_decompress=False,
+    )
 
 
 def _add_table(

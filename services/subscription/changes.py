@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from libs import errors
 from libs.coalesce import Coalescer
-from libs.pg import Connection, Pool
+from libs.pg import Connection, Deadlocked, Pool
 from services.subscription import queries
 from services.subscription.edit import Token
 from services.subscription.rows import Book, Draft, Row
@@ -18,7 +18,7 @@ BATCH = 500
 TRANSACTIONS = 2
 """Under way at once: one is committed while the next is prepared."""
 TRIES = 5
-"""Times that a transaction is begun anew because somebody else was registering the same."""
+"""Times that a transaction is begun anew because somebody else was registering the same, or waited for it."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,8 +52,10 @@ async def settle(
     try:
         async with pool.transaction() as c:
             return await work(c, batch)
-    except errors.SignalError:
-        raise
+    except errors.SignalError as error:
+        if not (tries and isinstance(error, Deadlocked)):
+            raise
+        return await settle(pool, batch, work, tries - 1)
     except Exception as error:
         # A token that was registered while it was given to another row is refused by the index.
         if tries and (len(batch) == 1 or isinstance(error, Raced)):

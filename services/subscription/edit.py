@@ -103,12 +103,15 @@ class Edit:
         self._note("token_updated", reason, data)
 
     def inherit(self, former: Row) -> None:
-        """What was refused at the subscription whose token comes here is refused here too."""
+        """What was refused, or not agreed to, at the subscription whose token comes here is so here too."""
         before, after = self.row.status, inherited(self.row.status, former.status)
         if after != before:
             self._to(after)
             data = {"from": before, "status": after, "archived": former.id}
             self._note("status_changed", "token_taken_over", data)
+        self.consent(
+            ad=self.row.ad_consent and former.ad_consent, night=self.row.night_consent and former.night_consent
+        )
 
     def device(self, told: rpc.DeviceInfo | None) -> None:
         given = {} if told is None else msgspec.to_builtins(told)
@@ -145,6 +148,8 @@ class Edit:
         row = self.row
         if row.user_id == (user.id if user is not None else None):
             return
+        if row.users_key:
+            self.rekey()  # theirs goes with them
         if row.user_id is not None:
             self._note("user_unlinked", None, {"user_id": row.user_id})
         if user is None:

@@ -10,16 +10,19 @@ from typing import NamedTuple
 import msgspec
 
 from libs import rpc, tokens
-from libs.errors import ResourceNotFound, ServiceUnavailable, ValidationFailed
+from libs.errors import DuplicateSubscription, ResourceNotFound, ValidationFailed
 from libs.ids import is_id, new_id
 from libs.pg import Connection, Pool
 from libs.seal import KeyRing
+from services.subscription import persons
 from services.subscription import queries_imports as queries
-from services.subscription import queries_users
-from services.subscription.edit import own_key, sealed
-from services.subscription.queries import UserName
-from services.subscription.queries_imports import KnownRow, NewRow
-from services.subscription.queries_users import NewPerson, Person
+from services.subscription.changes import settle, write
+from services.subscription.edit import Edit, Who, own_key, sealed
+from services.subscription.queries import UserName, lock_registered, now_ms
+from services.subscription.queries_imports import NewRow
+from services.subscription.queries_users import Person
+from services.subscription.rows import Book, Draft
+from services.subscription.status import DISABLED_BY_API, UNSUBSCRIBED, Event
 
 MAX_ROWS = 5_000
 """Lines of one part."""
@@ -30,12 +33,15 @@ YIELD_ROWS = 200
 """Rows that are sealed in one go: others wait for a few milliseconds at most."""
 CONSENTING = frozenset({"iOSPush", "AndroidPush", "WebPush"})
 """Types whose subscribers agreed to ads, unless told otherwise (DECISIONS, "Consent")."""
+REFUSALS: Mapping[int, Event] = {UNSUBSCRIBED: "disable", DISABLED_BY_API: "disable_by_api"}
+"""What an import may tell of somebody who is here already: it is nobody's consent."""
+OTHER_FILE = "differs from what was imported under this id"
 
 _Persons = Mapping[UserName, Person]
 
 
 class _Ready(NamedTuple):
-    """A line, its token hashed; its key and ciphertext are made once it is known to be new."""
+    """A line, its token hashed."""
 
     row: rpc.ImportRow
     token_hash: bytes
@@ -61,8 +67,14 @@ class Imports:
         async with self._turns:
             ready = await self._ready(request)
             fresh = await self._fresh(request, ready)
-            async with self._pool.transaction() as c:
+
+            async def work(c: Connection, _: list[None]) -> list[Exception | None]:
                 await self._write(c, request, ready, fresh)
+                return [None]
+
+            (answer,) = await settle(self._pool, [None], work)
+        if answer is not None:
+            raise answer
         return rpc.Empty()
 
     async def _ready(self, request: rpc.ImportPart) -> list[_Ready]:
@@ -108,34 +120,61 @@ class Imports:
             c, application_id, import_id, request.first_line, request.lines, request.digest
         )
         if not claimed:
-            if await queries.get_import(c, application_id, import_id) is None:
-                raise ResourceNotFound(id=import_id)
+            await self._expect_the_same(c, request)
             return
-        persons = await self._persons(c, application_id, ready)
-        owned = [_owned(new, one.row, application_id, persons) for new, one in zip(fresh, ready, strict=True)]
+        names = [UserName(application_id, one.row.user_id) for one in ready if one.row.user_id is not None]
+        users = await persons.find_or_make(c, self._ring, dict.fromkeys(names))
+        owned = [_owned(new, one.row, application_id, users) for new, one in zip(fresh, ready, strict=True)]
         made = await queries.insert_imported(c, application_id, owned, request.actor, import_id) if owned else set()
         known = [one for new, one in zip(owned, ready, strict=True) if new.id not in made]
-        found = await self._update(c, request, known)
-        clashes = [one.row for one in known if one.token_hash not in found]
-        await self._count(c, request, len(made), len(found), clashes)
+        failures = await self._update(c, request, known) if known else []
+        await self._count(c, request, len(made), len(known) - len(failures), [*request.failures, *failures])
 
-    async def _update(self, c: Connection, request: rpc.ImportPart, known: Sequence[_Ready]) -> set[bytes]:
-        if not known:
-            return set()
-        rows = [
-            KnownRow(one.token_hash, one.row.status, None, one.row.device_info, one.row.tags, one.row.ad_consent)
-            for one in known
-        ]
-        return await queries.update_imported(c, request.application_id, rows, request.actor, request.import_id)
+    async def _expect_the_same(self, c: Connection, request: rpc.ImportPart) -> None:
+        """Two bodies may come at the same time. Raises `ResourceNotFound`, or `ValidationFailed` where they differ."""
+        digest = await queries.part_digest(c, request.application_id, request.import_id, request.first_line)
+        if digest is None:
+            raise ResourceNotFound(id=request.import_id)
+        if digest != request.digest:
+            raise ValidationFailed(fields={f"line {request.first_line}": OTHER_FILE})
+
+    async def _update(self, c: Connection, request: rpc.ImportPart, known: Sequence[_Ready]) -> list[rpc.ImportFailure]:
+        """Those that are there already, as any other change is made. What was refused: a line whose installation is
+        there with another token, since only its app can say which one is right, and one with too many tags."""
+        tokens_given = [(request.application_id, one.token_hash) for one in known]
+        book = Book(await lock_registered(c, tokens_given, []), await now_ms(c))
+        failures: list[rpc.ImportFailure] = []
+        for at, one in enumerate(known):
+            try:
+                book.put(self._changed(book, request, one))
+            except DuplicateSubscription:
+                failures.append(rpc.ImportFailure(one.row.line, "duplicate_subscription", "installation_id"))
+            except ValidationFailed as error:
+                failures.append(rpc.ImportFailure(one.row.line, error.code, next(iter(error.details["fields"]))))
+            if at % YIELD_ROWS == 0:
+                await asyncio.sleep(0)
+        await write(c, book)
+        return failures
+
+    def _changed(self, book: Book, request: rpc.ImportPart, one: _Ready) -> Draft:
+        """Raises `DuplicateSubscription` where nobody has the token, `ValidationFailed`."""
+        row = book.by_token(request.application_id, one.token_hash)
+        if row is None:
+            raise DuplicateSubscription
+        edit = Edit(row, Who(request.actor, "import"), book.now_ms, self._ring)
+        edit.device(msgspec.convert(one.row.device_info, rpc.DeviceInfo))
+        edit.consent(ad=one.row.ad_consent)
+        edit.tags(one.row.tags, [])
+        event = REFUSALS.get(one.row.status)
+        if event is not None:
+            edit.status(event)
+        draft = edit.draft()
+        told = [fact._replace(data={**fact.data, "import_id": request.import_id}) for fact in draft.facts]
+        return draft._replace(facts=told)
 
     async def _count(
-        self, c: Connection, request: rpc.ImportPart, created: int, updated: int, clashes: Sequence[rpc.ImportRow]
+        self, c: Connection, request: rpc.ImportPart, created: int, updated: int, failures: list[rpc.ImportFailure]
     ) -> None:
-        """`clashes`: lines whose installation is there with another token: only its app can say which one is right."""
-        failures = [
-            *request.failures,
-            *(rpc.ImportFailure(row.line, "duplicate_subscription", "installation_id") for row in clashes),
-        ]
         failed = await queries.count_part(
             c, request.application_id, request.import_id, request.lines, created, updated, len(failures)
         )
@@ -143,25 +182,6 @@ class Imports:
         if kept:
             rows = [(each.line, each.code, each.field) for each in kept]
             await queries.insert_import_errors(c, request.application_id, request.import_id, rows)
-
-    async def _persons(self, c: Connection, application_id: str, ready: Sequence[_Ready]) -> _Persons:
-        """The users that the lines name: found, or made; none of them can be erased before the commit."""
-        names = {UserName(application_id, one.row.user_id) for one in ready if one.row.user_id is not None}
-        if not names:
-            return {}
-        found = await queries_users.find_persons(c, _asked(names))
-        missing = [name for name in names if name not in found]
-        if missing:
-            await queries_users.insert_persons(c, [self._new_person(name) for name in missing])
-            found.update(await queries_users.find_persons(c, _asked(missing)))
-        held = await queries_users.hold_persons(c, found.values())
-        if len(found) < len(names) or any(person.id not in held for person in found.values()):
-            raise ServiceUnavailable(service="subscription", retry_after=1)  # somebody is erased at this moment
-        return found
-
-    def _new_person(self, name: UserName) -> NewPerson:
-        key, wrapped = self._ring.new_key()
-        return NewPerson(new_id(), name.application_id, name.name, key.key_id.hex(), wrapped)
 
     async def end(self, request: rpc.EndImport) -> rpc.ImportView:
         async with self._pool.transaction() as c:
@@ -199,15 +219,10 @@ class Imports:
         return rpc.SubscriptionsExport(wanted, views[-1].id if len(views) == limit else None)
 
 
-def _asked(names: set[UserName] | list[UserName]) -> dict[UserName, str | None]:
-    """In one order, whoever asks: two parts that make the same users do not wait for each other."""
-    return {name: name.name if is_id(name.name) else None for name in sorted(names)}
-
-
-def _owned(new: NewRow, row: rpc.ImportRow, application_id: str, persons: _Persons) -> NewRow:
+def _owned(new: NewRow, row: rpc.ImportRow, application_id: str, users: _Persons) -> NewRow:
     if row.user_id is None:
         return new
-    return new._replace(user_id=persons[UserName(application_id, row.user_id)].id)
+    return new._replace(user_id=users[UserName(application_id, row.user_id)].id)
 
 
 def _expect_ids(*texts: str) -> None:

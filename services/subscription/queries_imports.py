@@ -18,7 +18,10 @@ SELECT application_id, id, $3, $4, $5 FROM subscription.imports WHERE applicatio
 ON CONFLICT DO NOTHING
 RETURNING first_line
 """
-# A token that is there already, whichever import or call brought it, is left to UPDATE_IMPORTED.
+PART_DIGEST = """
+SELECT digest FROM subscription.import_parts WHERE application_id = $1 AND import_id = $2 AND first_line = $3
+"""
+# A token that is there already, whichever import or call brought it, is left as it is.
 INSERT_IMPORTED = """
 WITH fresh AS (
     SELECT * FROM unnest(
@@ -44,37 +47,6 @@ WITH fresh AS (
     SELECT id, $1, 'created', $15, 'import', jsonb_build_object('status', status, 'import_id', $16::text) FROM made
 )
 SELECT id::text AS id FROM made
-"""
-# Refusals are kept, whatever the file says: an import is nobody's consent. A row is locked in the order of its token.
-UPDATE_IMPORTED = """
-WITH given AS MATERIALIZED (
-    SELECT * FROM unnest($2::bytea[], $3::smallint[], $4::uuid[], $5::jsonb[], $6::jsonb[], $7::boolean[])
-        AS given (token_hash, status, user_id, device_info, tags, ad_consent)
-), locked AS MATERIALIZED (
-    SELECT s.id, s.status AS before, given.*
-    FROM given
-    JOIN subscription.subscriptions AS s
-        ON s.application_id = $1 AND s.token_hash = given.token_hash AND s.archived_at IS NULL
-    ORDER BY s.token_hash
-    FOR NO KEY UPDATE OF s
-), changed AS (
-    UPDATE subscription.subscriptions AS s
-    SET device_info = s.device_info || locked.device_info,
-        tags = s.tags || locked.tags,
-        ad_consent = coalesce(locked.ad_consent, s.ad_consent),
-        status = CASE WHEN locked.status IN (-2, -31) AND s.status > 0 THEN locked.status ELSE s.status END,
-        unsubscribed_at = CASE WHEN locked.status IN (-2, -31) AND s.status > 0 THEN now() ELSE s.unsubscribed_at END,
-        updated_at = now()
-    FROM locked
-    WHERE s.id = locked.id AND s.application_id = $1
-    RETURNING s.id, s.status, locked.before, locked.token_hash
-), noted AS (
-    INSERT INTO subscription.subscription_events (subscription_id, application_id, kind, actor, source, data)
-    SELECT id, $1, CASE WHEN status = before THEN 'device_updated' ELSE 'unsubscribed' END, $8, 'import',
-        jsonb_build_object('status', status, 'import_id', $9::text)
-    FROM changed
-)
-SELECT token_hash FROM changed
 """
 COUNT_PART = """
 UPDATE subscription.imports
@@ -139,17 +111,6 @@ class NewRow(NamedTuple):
     installation_id: str | None
 
 
-class KnownRow(NamedTuple):
-    """One row, its fields in the order of UPDATE_IMPORTED from $2."""
-
-    token_hash: bytes
-    status: int
-    user_id: str | None
-    device_info: Mapping[str, Any]
-    tags: Mapping[str, str]
-    ad_consent: bool | None
-
-
 async def begin_import(c: Connection, application_id: str, import_id: str, actor: str) -> dict[int, bytes]:
     """The parts that are done: first line and digest."""
     await c.execute(BEGIN_IMPORT, application_id, import_id, actor)
@@ -165,20 +126,17 @@ async def claim_part(
     return claimed is not None
 
 
+async def part_digest(c: Connection, application_id: str, import_id: str, first_line: int) -> bytes | None:
+    digest: bytes | None = await c.fetchval(PART_DIGEST, application_id, import_id, first_line)
+    return digest
+
+
 async def insert_imported(
     c: Connection, application_id: str, rows: Sequence[NewRow], actor: str, import_id: str
 ) -> set[str]:
     """The ids that were made."""
     made = await c.fetch(INSERT_IMPORTED, application_id, *_columns(rows), actor, import_id)
     return {row["id"] for row in made}
-
-
-async def update_imported(
-    c: Connection, application_id: str, rows: Sequence[KnownRow], actor: str, import_id: str
-) -> set[bytes]:
-    """The token hashes that were found."""
-    changed = await c.fetch(UPDATE_IMPORTED, application_id, *_columns(rows), actor, import_id)
-    return {row["token_hash"] for row in changed}
 
 
 async def count_part(

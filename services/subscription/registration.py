@@ -22,7 +22,7 @@ from services.subscription.queries import User, UserName
 from services.subscription.queries_users import Person
 from services.subscription.rows import Book, Draft, Fact, Row, view_of
 from services.subscription.secret import Secret, new_secret
-from services.subscription.status import first_status
+from services.subscription.status import PENDING, first_status
 from services.subscription.tags import check_tags
 
 PUSH = frozenset({"iOSPush", "AndroidPush", "WebPush"})
@@ -181,6 +181,8 @@ class Registrar:
         edit.token(wanted.token, "reinstalled" if former is not None else None)
         if former is not None:
             self._take_over(wanted, book, edit, former)
+        if wanted.status == PENDING and wanted.token.hash != known.token_hash:
+            edit.status("unconfirmed", reason="double_opt_in")
         edit.installation(request.installation_id)
         edit.device(request.device_info)
         edit.consent(ad=request.ad_consent, night=request.night_consent)

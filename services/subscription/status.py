@@ -38,7 +38,9 @@ NOT_OF_TYPE = "is not a status that this type of subscription can report"
 NO_CONFIRMATION = "is for Email and SMS only"
 
 State = Literal["active", "never", "pending", "error", "refused", "by_api", "unsubscribed"]
-Event = Literal["enable", "disable", "disable_by_api", "confirm", "report", "token_updated", "delivered", "rejected"]
+Event = Literal[
+    "enable", "disable", "disable_by_api", "confirm", "report", "token_updated", "unconfirmed", "delivered", "rejected"
+]  # fmt: skip
 Row = Literal[
     "enable",
     "enable_by_person",
@@ -49,12 +51,13 @@ Row = Literal[
     "reported_error",
     "reported_refusal",
     "token_updated",
+    "unconfirmed",
     "delivered",
     "rejected_error",
     "rejected_refusal",
 ]
-Cell = Literal["on", "off", "api", "code", "stay", "refuse"]
-"""1, -2, -31, the code that was told, as it is, or an error for who asks."""
+Cell = Literal["on", "off", "api", "wait", "code", "stay", "refuse"]
+"""1, -2, -31, -98, the code that was told, as it is, or an error for who asks."""
 
 
 class Cells(NamedTuple):
@@ -78,6 +81,8 @@ TABLE: Mapping[Row, Cells] = {
     "reported_error": Cells("code", "code", "stay", "code", "stay", "stay", "stay"),
     "reported_refusal": Cells("code", "code", "stay", "code", "code", "stay", "stay"),
     "token_updated": Cells("stay", "stay", "stay", "on", "stay", "stay", "stay"),
+    # A confirmation was for the address before, and this one is to be confirmed too.
+    "unconfirmed": Cells("wait", "wait", "stay", "wait", "stay", "stay", "stay"),
     "delivered": Cells("stay", "stay", "stay", "on", "stay", "stay", "stay"),
     "rejected_error": Cells("code", "stay", "stay", "stay", "stay", "stay", "stay"),
     # Whoever reported spam must not be reached again because an API call lifts what an API call set.
@@ -105,7 +110,8 @@ def next_status(status: int, event: Event, *, kind: str, act: Act = "api", code:
         if event == "enable":
             raise PermissionDenied(reason="confirmation_pending")
         raise ValidationFailed(fields={"subscription_status": NOT_PENDING})
-    return {"on": SUBSCRIBED, "off": UNSUBSCRIBED, "api": DISABLED_BY_API, "code": code, "stay": status}[cell]
+    fixed = {"on": SUBSCRIBED, "off": UNSUBSCRIBED, "api": DISABLED_BY_API, "wait": PENDING}
+    return {**fixed, "code": code, "stay": status}[cell]
 
 
 def _row(event: Event, kind: str, act: Act, code: int) -> Row:
@@ -133,9 +139,10 @@ def first_status(kind: str, *, double_opt_in: bool) -> int:
 
 
 def inherited(status: int, former: int) -> int:
-    """Of a subscription that takes over the token of another one: what was refused there is refused here too."""
-    stronger = ("refused", "by_api", "unsubscribed")
-    return former if state_of(former) in stronger and state_of(status) not in stronger else status
+    """Of a subscription that takes over the token of another one: what was refused there is refused here too, and an
+    address that waits for its confirmation goes on waiting."""
+    before, stronger = state_of(former), ("refused", "by_api", "unsubscribed")
+    return former if before in (*stronger, "pending") and state_of(status) not in stronger else status
 
 
 def fact_kind(event: Event, status: int) -> str:
@@ -146,4 +153,6 @@ def fact_kind(event: Event, status: int) -> str:
         return "subscribed"
     if status == UNSUBSCRIBED or status in REFUSALS:
         return "unsubscribed"
+    if status == PENDING:
+        return "status_changed"
     return "error" if event == "report" else "disabled"

@@ -65,7 +65,7 @@ async def gateway(
     runtime.clock = clock
     runtime.readiness("nats", bus.is_ready)
     parts = Gateway(bus, Keys(bus, clock), Recipients(bus), Acceptor(bus), Renderer(bus))
-    runner = runner_of(application(parts, settings, runtime, routes), shutdown_timeout=0.1)
+    runner = runner_of(application(parts, settings, runtime, routes), settings, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context_of(settings))
     await site.start()

@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -53,20 +53,32 @@ async def test_body_that_grows_beyond_the_limit_is_too_large(rest: Rest, probe: 
     assert not probe.calls
 
 
+async def test_body_without_end_that_comes_to_nothing_is_too_large(rest: Rest, probe: Probe) -> None:
+    async def members() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield gzip.compress(b"") * (SMALL_BODY // 20)
+        yield gzip.compress(b"{}")
+
+    sent = {"X-API-Key": "client-key", "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with rest.session.post("/api/v1/probes", data=members(), headers=sent) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (413, "payload_too_large")
+    assert not probe.calls
+
+
 @pytest.mark.parametrize("size", [SMALL_BODY, SMALL_BODY + 1, PIECE, PIECE + 1])
 async def test_limit_is_exact(rest: Rest, size: int) -> None:
     raw = b'{"text": "' + b"x" * (size - 12) + b'"}'
-    answer = await post(rest, gzip.compress(raw), "gzip")
+    answer = await post(rest, gzip.compress(raw, mtime=0), "gzip")
     assert answer.status == (201 if size <= SMALL_BODY else 413)
 
 
 @pytest.mark.parametrize(
     "raw",
     [
-        gzip.compress(BODY)[:-8],
-        gzip.compress(BODY)[:50],
-        gzip.compress(BODY) + b"more",
-        gzip.compress(BODY)[:100] + b"\0" * 100,
+        gzip.compress(BODY, mtime=0)[:-8],
+        gzip.compress(BODY, mtime=0)[:50],
+        gzip.compress(BODY, mtime=0) + b"more",
+        gzip.compress(BODY, mtime=0)[:100] + b"\0" * 100,
         BODY,
         zlib.compress(BODY),
         b"\x1f\x8b",

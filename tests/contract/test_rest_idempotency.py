@@ -8,6 +8,7 @@ import gzip
 import json
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from libs import errors, ids, rpc
@@ -49,7 +50,12 @@ async def test_without_a_key_nothing_is_kept(rest: Rest, probe: Probe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("/probes", {"text": "other"}), (f"/probes/{MADE}/mark", {}), (f"/probes/{new_id()}/mark", {})]
+    ("path", "body"),
+    [
+        ("/probes", {"text": "other"}),
+        (f"/probes/{MADE}/mark", {}),
+        ("/probes/0199a1b2-0000-7000-8000-0000000000bb/mark", {}),
+    ],
 )
 async def test_key_of_another_request_is_refused(rest: Rest, probe: Probe, path: str, body: object) -> None:
     await rest.post("/probes", {}, headers=KEY)
@@ -66,6 +72,54 @@ async def test_the_same_key_of_another_application_is_another(rest: Rest, probe:
     assert second.status == 201
     assert first.data["new_id"] != second.data["new_id"]
     assert len(probe.calls) == 2
+
+
+class TestClientKeys:
+    """Anybody has one: what it says and learns under a key is its subscription's alone."""
+
+    async def test_the_answer_to_one_subscription_is_not_given_to_another(self, rest: Rest, probe: Probe) -> None:
+        mine, path = new_id(), f"/probes/{MADE}/mark"
+        rest.platform.secrets = {(OWNER, "theirs"): MADE, (OWNER, "mine"): mine}
+        first = await rest.post(path, {}, key="client-key", headers={**KEY, "X-Subscription-Secret": "theirs"})
+        for headers in ({}, {"X-Subscription-Secret": "mine"}):
+            other = await rest.post(path, {}, key="client-key", headers={**KEY, **headers})
+            assert "Idempotency-Replayed" not in other.headers
+            assert other.body != first.body
+        assert [call.caller.subscription_id for call in probe.calls] == [MADE, None, mine]
+        assert len({call.new_id for call in probe.calls}) == 3
+        again = await rest.post(path, {}, key="client-key", headers={**KEY, "X-Subscription-Secret": "theirs"})
+        assert (again.headers["Idempotency-Replayed"], again.body) == ("true", first.body)
+
+    async def test_take_no_key_from_the_back_end_and_learn_none_of_its_answers(self, rest: Rest, probe: Probe) -> None:
+        by_app = await rest.post("/probes", {}, key="client-key", headers=KEY)
+        by_back_end = await rest.post("/probes", {"text": "other"}, headers=KEY)
+        assert (by_app.status, by_back_end.status) == (201, 201)
+        asked = await rest.post("/probes", {"text": "other"}, key="client-key", headers=KEY)
+        assert (asked.status, asked.code) == (422, "idempotency_key_reused")
+        assert asked.details == {"key": KEY["Idempotency-Key"]}
+
+    async def test_of_two_subscriptions_share_no_execution(self, rest: Rest, probe: Probe) -> None:
+        probe.go.clear()
+        rest.platform.secrets[OWNER, "theirs"] = MADE
+        keys: list[dict[str, str]] = [{}, {"X-Subscription-Secret": "theirs"}]
+        asked = [
+            asyncio.create_task(rest.post("/probes", {}, key="client-key", headers={**KEY, **headers}))
+            for headers in keys
+        ]
+        for _ in keys:
+            await probe.running.acquire()
+        probe.go.set()
+        answers = [await each for each in asked]
+        assert all("Idempotency-Replayed" not in answer.headers for answer in answers)
+
+
+async def test_a_kept_answer_is_read_by_who_has_the_request_alone(rest: Rest, probe: Probe) -> None:
+    """It may show a secret, which nobody else must find in a table or a backup."""
+    answer = await rest.post("/probes", {"text": "ss_the-secret-of-a-device"}, headers=KEY)
+    (kept,) = rest.platform.remembered
+    assert b"ss_the-secret" not in msgspec.msgpack.encode(kept)
+    again = await rest.post("/probes", {"text": "ss_the-secret-of-a-device"}, headers=KEY)
+    assert again.body == answer.body
 
 
 async def test_compression_makes_no_other_request(rest: Rest, probe: Probe) -> None:

@@ -1,14 +1,17 @@
 """Subscriptions in bulk over REST: line by line accepted or refused, resumed, exported."""
 
+import asyncio
 import csv
 import io
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 from libs.ids import new_id
 from libs.pg import single_connection
 from tests.contract.rest_gateway import Answer
 from tests.contract.whole_platform import Tenant, Whole
+from tests.waiting import until
 
 pytest_plugins = ["tests.contract.whole_fixtures"]
 
@@ -86,6 +89,47 @@ async def test_another_file_under_the_same_id_is_refused(whole: Whole) -> None:
     await put(shop, import_id, line(1))
     refused = await put(shop, import_id, line(2))
     assert (refused.status, list(refused.details["fields"])) == (422, ["line 1"])
+
+
+async def test_another_file_at_the_same_time_is_refused_too(whole: Whole) -> None:
+    """Both began before either had a part done: what comes second must not count as imported."""
+    shop, import_id = await whole.tenant(), new_id()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    async def later(content: bytes, go: asyncio.Event) -> AsyncIterator[bytes]:
+        yield content[:10]
+        await go.wait()
+        yield content[10:]
+
+    path = f"/subscriptions/imports/{import_id}"
+    bodies = later(line(1), first), later(line(2), second)
+    one, other = (asyncio.create_task(shop.call("PUT", path, data=body, headers=NDJSON)) for body in bodies)
+    async with single_connection(whole.database.admin_dsn) as c:
+        begun = "SELECT updated_at <> started_at FROM subscription.imports"
+        await until(lambda: c.fetchval(begun), "both have begun")
+    first.set()
+    assert (await one).data["created"] == 1
+    second.set()
+    refused = await other
+    assert (refused.status, list(refused.details["fields"])) == (422, ["line 1"])
+
+
+async def test_a_column_that_is_named_twice_is_refused_by_line(whole: Whole) -> None:
+    shop, import_id = await whole.tenant(), new_id()
+    body = f"type,token,tags,tags.a\niOSPush,{1:064x},x,y\niOSPush,{2:064x},,y\n".encode()
+    done = (await put(shop, import_id, body, CSV)).data
+    assert (done["created"], done["failed"]) == (1, 1)
+    refused = (await shop.get(f"/subscriptions/imports/{import_id}/errors")).data["errors"]
+    assert refused == [{"line": 2, "code": "validation_error", "field": "tags"}]
+
+
+async def test_csv_of_many_long_columns_is_imported(whole: Whole) -> None:
+    """Each line names them all again on its way between the services."""
+    shop = await whole.tenant()
+    names = [f"tags.{number:0128}" for number in range(95)]
+    rows = [["iOSPush", f"{number:064x}", *["1"] * len(names)] for number in range(2_001)]
+    body = "\n".join(",".join(row) for row in [["type", "token", *names], *rows]).encode()
+    assert (await put(shop, new_id(), body, CSV)).data["created"] == 2_001
 
 
 async def test_what_is_known_is_brought_up_to_date_and_a_refusal_stays(whole: Whole) -> None:

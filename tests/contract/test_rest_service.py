@@ -15,7 +15,7 @@ pytest_plugins = ["tests.contract.rest_fixtures"]
 
 @pytest.fixture
 def http_settings() -> GatewayHttp:
-    return GatewayHttp(max_in_flight=2, max_batches=1, body_timeout=0.2)
+    return GatewayHttp(max_in_flight=2, max_batches=1, body_timeout=0.2, idle_timeout=0.2)
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz", "/metrics"])
@@ -31,6 +31,20 @@ async def test_requests_are_counted_by_route_and_status(rest: Rest) -> None:
     async with rest.session.get("/metrics") as response:
         text = await response.text()
     assert 'automata_http_requests_total{route="GET /messages/{id}",status="404"}' in text
+
+
+@pytest.mark.parametrize(
+    "half", [b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nX-"]
+)
+async def test_a_connection_is_not_held_by_half_a_request(rest: Rest, half: bytes) -> None:
+    url = rest.session._base_url
+    assert url is not None
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(half)
+    async with asyncio.timeout(10):
+        while await reader.read(1000):
+            pass
+    writer.close()
 
 
 async def test_not_ready_before_it_started(rest: Rest) -> None:
@@ -114,6 +128,19 @@ class TestLimits:
         rest.platform.hold.set()
         assert [(await each).status for each in (*held, batch)] == [201, 201, 200]
         assert (await rest.post("/messages", text(subscription))).status == 201
+
+    async def test_who_has_the_key_of_an_app_cannot_take_all_there_is(self, rest: Rest) -> None:
+        url = rest.session._base_url
+        assert url is not None
+        head = "POST /api/v1/subscriptions HTTP/1.1\r\nHost: x\r\nX-API-Key: client-key\r\n"
+        slow = f"{head}Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{{".encode()
+        opened = [await asyncio.open_connection(url.host, url.port) for _ in range(2)]
+        for _, writer in opened:
+            writer.write(slow)
+        statuses = [(await reader.readline())[9:12] for reader, _ in opened]
+        assert sorted(statuses) == [b"400", b"503"]
+        for _, writer in opened:
+            writer.close()
 
     async def test_body_that_never_comes(self, rest: Rest) -> None:
         url = rest.session._base_url

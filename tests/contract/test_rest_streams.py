@@ -128,6 +128,22 @@ class TestBody:
         assert [entry.action for entry in rest.platform.audited] == ["probe.import"]
 
 
+class TestShares:
+    @pytest.fixture
+    def http_settings(self) -> GatewayHttp:
+        return GatewayHttp(max_streams=2)
+
+    async def test_one_application_leaves_some_to_the_others(self, rest: Rest, probe: Probe) -> None:
+        probe.go.clear()
+        first = asyncio.create_task(_put(rest, b"x"))
+        await probe.running.acquire()
+        assert await _put(rest, b"y") == 503
+        other = asyncio.create_task(_put(rest, b"z", key="stranger-key"))
+        await probe.running.acquire()
+        probe.go.set()
+        assert [await first, await other, await _put(rest, b"y")] == [200] * 3
+
+
 class TestAnswer:
     @pytest.mark.parametrize("coding", ["identity", "gzip"])
     async def test_is_sent_as_its_type(self, rest: Rest, probe: Probe, coding: str) -> None:
@@ -213,6 +229,6 @@ class TestAnswer:
         assert probe.closed
 
 
-async def _put(rest: Rest, data: object) -> int:
-    async with rest.session.put(URL, data=data, headers=SENT) as response:
+async def _put(rest: Rest, data: object, *, key: str = "owner-key") -> int:
+    async with rest.session.put(URL, data=data, headers={**SENT, "X-API-Key": key}) as response:
         return response.status

@@ -73,7 +73,7 @@ async def test_created_is_what_is_read(shop: Tenant) -> None:
 @pytest.mark.parametrize(
     ("kind", "token"),
     [
-        ("AndroidPush", "f:APA91bHun4MxP5egoKMwt2KZFBaFUH"),
+        ("AndroidPush", "f:APA91bExampleToken-0123456789"),
         ("Email", MAIL),
         ("SMS", "+821012345678"),
         ("KakaoTalk", "+821012345678"),
@@ -121,7 +121,11 @@ async def test_put_creates_then_updates(shop: Tenant) -> None:
         ({"type": "iOSPush", "token": TOKEN, "installation_id": ""}, 422, "validation_error"),
         ({"type": "iOSPush", "token": TOKEN, "tokn": ""}, 422, "validation_error"),
         ({"type": "iOSPush"}, 400, "invalid_request"),
-        ({"type": "iOSPush", "token": TOKEN, "application_id": new_id()}, 403, "permission_denied"),
+        (
+            {"type": "iOSPush", "token": TOKEN, "application_id": "0199a1b2-0000-7000-8000-0000000000bb"},
+            403,
+            "permission_denied",
+        ),
     ],
     ids=str,
 )

@@ -30,7 +30,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z")
 _OWN_TO_A_REQUEST = {"date", "x-request-id", "content-length", "etag", "last-modified"}
 _KEPT_TABLES = """
 SELECT format('%I.%I', table_schema, table_name) AS name FROM information_schema.columns
-WHERE column_name = 'application_id' AND table_schema IN ('subscription', 'templating')
+WHERE column_name = 'application_id'
+  AND (table_schema IN ('subscription', 'templating') OR table_schema = 'lifecycle' AND table_name LIKE 'message%')
 """
 
 _ROWS = "SELECT * FROM {} WHERE application_id = $1"
@@ -96,7 +97,7 @@ def _without(reply: Reply, name: str) -> tuple[int, str, dict[str, str]]:
 
 
 async def _all_of(whole: Whole, application_id: str) -> dict[str, Any]:
-    """Every row that subscription and templating keep of an application, in any order."""
+    """Every row of an application's subscriptions, users, templates and messages, in any order."""
     async with single_connection(whole.database.admin_dsn) as admin:
         names = [row["name"] for row in await admin.fetch(_KEPT_TABLES)]
         found = {name: await admin.fetch(_ROWS.format(name), application_id) for name in names}

@@ -137,6 +137,33 @@ async def test_who_had_unsubscribed_stays_so_when_another_row_takes_the_token(se
     assert await service.kinds(installed.id) == ["created", "token_updated", "status_changed"]
 
 
+async def test_who_agreed_to_no_ads_agrees_to_none_when_another_row_takes_the_token(service: Service) -> None:
+    await service.make(apns(1), installation_id="i1", night_consent=True)
+    await service.make(apns(2), ad_consent=False)
+    taken = await service.make(apns(2), installation_id="i1")
+    assert (taken.ad_consent, taken.night_consent) == (False, False)
+    assert (await service.make(apns(2), ad_consent=True, upsert=True)).ad_consent  # who is asked may say so
+
+
+async def test_an_address_that_waits_for_its_confirmation_does_so_wherever_it_goes(service: Service) -> None:
+    mine = await service.make("mine@example.com", "Email", installation_id="i1")
+    await service.make(MAIL, "Email", double_opt_in=True)
+    assert (await service.make(MAIL, "Email", installation_id="i1")).subscription_status == -98
+    assert (await service.set_status(mine.id, "confirm")).subscription_status == 1
+
+
+async def test_a_new_address_waits_for_its_confirmation_where_that_is_asked_for(service: Service) -> None:
+    mine = await service.make("mine@example.com", "Email", installation_id="i1", double_opt_in=True)
+    await service.set_status(mine.id, "confirm")
+    same = await service.make("mine@example.com", "Email", installation_id="i1", double_opt_in=True, upsert=True)
+    assert same.subscription_status == 1
+    other = await service.make(MAIL, "Email", installation_id="i1", double_opt_in=True, upsert=True)
+    assert (other.id, other.subscription_status) == (mine.id, -98)
+    await service.set_status(mine.id, "disable")
+    third = await service.make("third@example.com", "Email", installation_id="i1", double_opt_in=True, upsert=True)
+    assert third.subscription_status == -2
+
+
 async def test_a_token_that_is_known_gets_the_installation_that_comes_with_it(service: Service) -> None:
     made = await service.make(apns(1))
     assert (await service.make(apns(1), installation_id="i1", upsert=True)).installation_id == "i1"
@@ -316,23 +343,42 @@ async def test_a_token_is_sealed_under_its_subscriptions_own_key_whoever_the_use
     assert recipient.key_id != recipient.sealed_token[:16]
 
 
+async def as_before(service: Service, made: rpc.SubscriptionView) -> rpc.Recipient:
+    """Makes a row of before: its key lies in data_keys, and is its user's."""
+    (now,) = (found := await service.resolve(made.id)).recipients
+    old = sealed(service.ring.unwrap(now.key_id, found.keys[now.key_id]), SHOP, made.id, apns(1))
+    change = "UPDATE subscription.subscriptions SET wrapped_key = NULL, key_id = $2, sealed_token = $3 WHERE id = $1"
+    await service.admin.execute(change, made.id, now.key_id.hex(), old)
+    return now
+
+
 async def test_tokens_sealed_under_a_users_key_as_before_still_work(service: Service) -> None:
-    """Rows of before: the key lies in data_keys, and is the user's where the user was known."""
     made = await service.make(user_id="u1")
-    (now,) = (await service.resolve(made.id)).recipients
-    wrapped = (await service.resolve(made.id)).keys[now.key_id]
-    old = sealed(service.ring.unwrap(now.key_id, wrapped), SHOP, made.id, apns(1))
-    await service.admin.execute(
-        "UPDATE subscription.subscriptions SET wrapped_key = NULL, key_id = $2, sealed_token = $3 WHERE id = $1",
-        made.id,
-        now.key_id.hex(),
-        old,
-    )
+    now = await as_before(service, made)
     assert await service.token(made.id) == apns(1)
     await service.update(made.id, token=apns(2))
     assert await service.token(made.id) == apns(2)
     (after,) = (await service.resolve(made.id)).recipients
     assert after.key_id == now.key_id != after.sealed_token[:16]
+
+
+@pytest.mark.parametrize("logged_out", [True, False])
+async def test_a_users_key_stays_theirs_when_the_next_one_takes_a_device_of_before_over(
+    service: Service, logged_out: bool
+) -> None:
+    made = await service.make(user_id="u1")
+    theirs = await as_before(service, made)
+    if logged_out:
+        await service.bus.call("subscription", "logout", rpc.LogOut(SHOP, [made.id], ACTOR), rpc.LoggedOut)
+    await service.make(user_id="u2", upsert=True)
+    owner = await service.admin.fetchval(
+        "SELECT user_id::text FROM subscription.data_keys WHERE id = $1", theirs.key_id.hex()
+    )
+    assert owner == made.user_id
+    erase = rpc.EraseUser(SHOP, "u1", ACTOR, new_id())
+    await service.bus.call("subscription", "erase_user", erase, rpc.Erasure)
+    assert theirs.key_id not in (await service.resolve(made.id, keys=[theirs.key_id])).keys
+    assert await service.token(made.id) == apns(1)
 
 
 async def test_a_batch_is_answered_in_order_each_for_itself(service: Service) -> None:

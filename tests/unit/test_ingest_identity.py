@@ -62,6 +62,13 @@ def test_application_is_issuer_or_audience(claims: dict[str, Any]) -> None:
     assert not refused(caller(), token(**claims))
 
 
+@pytest.mark.parametrize("audience", [None, 5, True, {APP: 1}, [5, {}]])
+def test_audience_of_another_form_names_nobody(audience: object) -> None:
+    said = {"sub": USER, "aud": audience, "exp": time.time() + 60}
+    assert refused(caller(), jwt.encode(said, EC_KEY, "ES256"))
+    assert not refused(caller(), jwt.encode({**said, "iss": APP}, EC_KEY, "ES256"))
+
+
 def test_clocks_may_differ_a_little() -> None:
     assert not refused(caller(), token(exp=time.time() - LEEWAY + 5))
     assert refused(caller(), token(exp=time.time() - LEEWAY - 5))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.errors import ValidationFailed
-from services.ingest.records import MAX_BYTES, MAX_LINES, Part, Records, parts
+from services.ingest.records import MAX_BYTES, MAX_LINES, MAX_NAMES, Part, Records, parts
 
 
 async def cut(body: bytes, sizes: list[int], *, quoted: bool = False) -> list[Part]:
@@ -58,6 +58,21 @@ async def test_a_quote_that_never_ends_is_refused() -> None:
 async def test_korean_is_read_as_spreadsheets_write_it(encoding: str) -> None:
     (part,) = await cut("type,token,tags.등급\r\nEmail,a@example.com,금\r\n".encode(encoding), [])
     assert list(Records().read(part)) == [(2, {"type": "Email", "token": "a@example.com", "tags.등급": "금"})]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp949"])
+async def test_an_encoding_that_shows_late_is_seen(encoding: str) -> None:
+    text = "type,token,tags.a\n" + "Email,a@example.com,x\n" * MAX_LINES + "Email,b@example.com,금\n"
+    records, found = Records(), await cut(text.encode(encoding), [], quoted=True)
+    assert len(found) == 2
+    read = [each for part in found for each in records.read(part)]
+    assert read[-1] == (MAX_LINES + 2, {"type": "Email", "token": "b@example.com", "tags.a": "금"})
+
+
+async def test_a_line_of_a_csv_counts_with_the_names_of_its_columns() -> None:
+    header = b'type,token,"' + b"x" * 99_988 + b'"\n'
+    found = await cut(header + b"a,b,c\n" * 100, [10_000, 10], quoted=True)
+    assert [len(part.lines) for part in found] == [1 + MAX_NAMES // len(header)] * 2 + [101 - 2 * 42]
 
 
 async def test_a_record_of_another_length_is_no_record() -> None:
