@@ -46,14 +46,23 @@ def request(
     body: msgspec.Struct | None = None,
     idempotency_key: str | None = None,
 ) -> Request:
-    """A POST without a key gets one of its own: its repetitions after a lost answer are the same request."""
+    """A POST without a key gets one of its own: its repetitions after a lost answer are the same request.
+
+    Raises `ValueError` for a parameter that no path can hold: everybody on the way takes `..` for the segment above.
+    """
     headers: dict[str, str] = {}
     if body is not None:
         headers["Content-Type"] = "application/json"
     if method == "POST":
         headers["Idempotency-Key"] = idempotency_key or new_id()
-    segments = {name: quote(value, safe="") for name, value in (parameters or {}).items()}
+    segments = {name: _segment(name, value) for name, value in (parameters or {}).items()}
     return Request(method, path.format_map(segments), query_of(query), _body(body), headers)
+
+
+def _segment(name: str, value: str) -> str:
+    if value in ("", ".", ".."):
+        raise ValueError(f"{name} cannot be {value!r}")
+    return quote(value, safe="")
 
 
 def _body(body: msgspec.Struct | None) -> bytes | None:
@@ -106,9 +115,13 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from either form of `Retry-After` (RFC 9110 §10.2.3)."""
+    """Seconds, from either form of `Retry-After` (RFC 9110 §10.2.3); None for what is neither."""
     text = headers.get("retry-after", "")
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
-    moment = email.utils.parsedate_to_datetime(text) if "GMT" in text else None
-    return max(0.0, (moment - datetime.datetime.now(datetime.UTC)).total_seconds()) if moment else None
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    now = datetime.datetime.now(datetime.UTC)
+    return None if moment.tzinfo is None else max(0.0, (moment - now).total_seconds())

@@ -5,6 +5,8 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import click
+
 from libs.api.subscriptions import SubscriptionBody
 from libs.client import ApiError, AsyncClient, Retries, Unreachable
 from services.cli.datadir import DataDir
@@ -32,12 +34,17 @@ async def gateway(api_url: str, api_key: str) -> AsyncIterator[AsyncClient]:
 
 
 def installed(data_dir: Path) -> contextlib.AbstractAsyncContextManager[AsyncClient]:
-    """The API named by AUTOMATA_API_URL and AUTOMATA_API_KEY, else that of what runs in the data directory."""
+    """The API named by AUTOMATA_API_URL and AUTOMATA_API_KEY, else that of what runs in the data directory.
+
+    Raises `UsageError` for one without the other: no key is shown to a server that it is not for.
+    """
     url, key = os.environ.get("AUTOMATA_API_URL"), os.environ.get("AUTOMATA_API_KEY")
     if url and key:
         return gateway(url, key)
+    if url or key:
+        raise click.UsageError(f"{'AUTOMATA_API_KEY' if url else 'AUTOMATA_API_URL'} is needed too")
     runtime = DataDir(data_dir).runtime()
-    return gateway(url or runtime.api_url, key or runtime.api_key)
+    return gateway(runtime.api_url, runtime.api_key)
 
 
 async def register(client: AsyncClient, kind: str, token: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from aiohttp import hdrs, web
 
 from libs import telemetry
+from libs.clock import Clock
 from libs.errors import InternalError, PermissionDenied, SignalError
 from services.ingest import streaming
 from services.ingest.audit import Audit
@@ -37,6 +38,7 @@ class Front(NamedTuple):
     repeats: Repeats
     audit: Audit
     conditions: Conditions
+    clock: Clock
 
 
 class Endpoint:
@@ -139,7 +141,9 @@ class Endpoint:
         if guard is None:
             return None
         application_id = call.caller.application_id
-        named = dataclasses.replace(call, new_id=derived_id(application_id, guard))
+        named = dataclasses.replace(
+            call, new_id=derived_id(application_id, guard, int(self._front.clock.time() * 1000))
+        )
 
         async def perform() -> Outcome:
             answer = await self._perform(request, named)

@@ -19,10 +19,8 @@ from libs.errors import IdempotencyKeyReused, InternalError, ServiceUnavailable,
 from libs.seal import KEY_ID_BYTES, DataKey
 from services.ingest.idempotency import REPLAYED, Guard
 
-_EARLIEST_MS = 1_735_689_600_000
-"""2025-01-01: before anything that was ever stored."""
-_SPREAD_MS = 2**34
-"""About 200 days."""
+_STEP_MS = 3_600_000
+"""Repetitions after a crash come soon: nearly always within the same hour of the clock."""
 _KEY_ID = bytes(KEY_ID_BYTES)
 """Of keys that are kept nowhere, and so have no id."""
 
@@ -103,17 +101,17 @@ class Repeats:
             raise IdempotencyKeyReused(key=guard.key) from None
 
 
-def derived_id(application_id: str, guard: Guard) -> str:
+def derived_id(application_id: str, guard: Guard, now_ms: int) -> str:
     """The UUIDv7-shaped id of what a request creates (R8): the same whenever it is repeated.
 
-    A key that is a UUIDv7 itself lends its time, so that ids keep the order of creation, by which lists go. Any other
-    key says nothing of time: the id then looks older than everything.
+    A key that is a UUIDv7 itself lends its time, unless that lies ahead, so that ids keep the order of creation, by which
+    lists go. Any other key says nothing of time: the id then is of the beginning of the hour.
     """
     seed = b"\0".join((application_id.encode(), guard.name.encode(), guard.fingerprint))
     digest = hashlib.sha256(seed).digest()
     unix_ms = _time_of(guard.key)
-    if unix_ms is None:
-        unix_ms = _EARLIEST_MS + int.from_bytes(digest[16:24]) % _SPREAD_MS
+    if unix_ms is None or unix_ms > now_ms + _STEP_MS:
+        unix_ms = now_ms - now_ms % _STEP_MS
     bits = unix_ms << 80 | int.from_bytes(digest[:10])
     bits = bits & ~(0xF << 76) | 0x7 << 76  # version (RFC 9562 §4.2)
     bits = bits & ~(0x3 << 62) | 0x2 << 62  # variant (§4.1)

@@ -100,6 +100,7 @@ def _add_table(
         repeats=Repeats(gateway.bus),
         audit=Audit(gateway.bus, Proxies(networks_of(settings.trusted_proxies))),
         conditions=Conditions(clock),
+        clock=clock,
     )
     for route in routes:
         endpoint = Endpoint(gateway, front, route, settings, budgets[route.size])

@@ -21,7 +21,7 @@ class GatewayHttp(Http, frozen=True):
     body_timeout: float = 30.0
     """Seconds that a client has to send a body; to send or take the next piece of a stream."""
     idle_timeout: float = 75.0
-    """Seconds that a connection may be without a request, or with half of one's headers. Longer than proxies keep one."""
+    """Seconds that a connection may be without a request, or with half of one; longer than proxies keep theirs."""
     reuse_port: bool = False
     """Several gateway processes on one port."""
     cors_origins: str = ""

@@ -7,7 +7,7 @@ from libs.pg import Connection, Row
 
 BEGIN_IMPORT = """
 INSERT INTO subscription.imports (application_id, id, actor) VALUES ($1, $2, $3)
-ON CONFLICT (application_id, id) DO UPDATE SET status = 'running', finished_at = NULL, updated_at = now()
+ON CONFLICT (application_id, id) DO UPDATE SET updated_at = now()
 """
 IMPORT_PARTS = """
 SELECT first_line, digest FROM subscription.import_parts WHERE application_id = $1 AND import_id = $2
@@ -51,7 +51,7 @@ SELECT id::text AS id FROM made
 COUNT_PART = """
 UPDATE subscription.imports
 SET lines_done = lines_done + $3, created = created + $4, updated = updated + $5, failed = failed + $6,
-    updated_at = now()
+    status = 'running', finished_at = NULL, updated_at = now()
 WHERE application_id = $1 AND id = $2
 RETURNING failed
 """

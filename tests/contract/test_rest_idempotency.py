@@ -235,29 +235,37 @@ class TestAtOnce:
 
 
 class TestDerivedId:
+    NOW_MS = 1_795_413_600_000 + 1_234_567
+
+    def derived(self, application_id: str, guard: Guard) -> str:
+        return derived_id(application_id, guard, self.NOW_MS)
+
     def test_is_the_same_for_the_same_request_alone(self) -> None:
-        base = derived_id(OWNER, Guard("order-1", b"a"))
-        assert base == derived_id(OWNER, Guard("order-1", b"a"))
+        base = self.derived(OWNER, Guard("order-1", b"a"))
+        assert base == self.derived(OWNER, Guard("order-1", b"a"))
         others = [
-            derived_id(STRANGER, Guard("order-1", b"a")),
-            derived_id(OWNER, Guard("order-2", b"a")),
-            derived_id(OWNER, Guard("order-1", b"b")),
+            self.derived(STRANGER, Guard("order-1", b"a")),
+            self.derived(OWNER, Guard("order-2", b"a")),
+            self.derived(OWNER, Guard("order-1", b"b")),
         ]
         assert len({base, *others}) == 4
 
-    def test_has_the_form_of_our_ids_and_is_never_of_the_future(self) -> None:
+    def test_is_of_this_hour_where_the_key_tells_no_time(self) -> None:
         for number in range(200):
-            found = derived_id(OWNER, Guard(f"order-{number}", b""))
+            found = self.derived(OWNER, Guard(f"order-{number}", b""))
             assert ids.is_id(found)
             assert (found[14], found[19] in "89ab") == ("7", True)
-            assert time_of(found) < 1_755_000_000
+            assert time_of(found) == 1_795_413_600
 
     @pytest.mark.parametrize("form", [str, str.upper, lambda key: key.replace("-", "")])
     def test_takes_the_time_of_a_key_that_has_one(self, form: object) -> None:
-        key = new_id()
+        key = "01a20700-7aa7-7440-859d-b13734ccc71e"
         assert callable(form)
-        assert time_of(derived_id(OWNER, Guard(form(key), b""))) == time_of(key)
-        assert derived_id(OWNER, Guard(key, b"")) != key
+        assert time_of(self.derived(OWNER, Guard(form(key), b""))) == time_of(key)
+        assert self.derived(OWNER, Guard(key, b"")) != key
+
+    def test_is_never_of_the_future(self) -> None:
+        assert time_of(self.derived(OWNER, Guard("ffffffff-7aa7-7440-859d-b13734ccc71e", b""))) == 1_795_413_600
 
 
 async def test_stream_is_known_by_what_is_said_of_it_beforehand(rest: Rest, probe: Probe) -> None:

@@ -87,8 +87,11 @@ async def test_a_longer_file_goes_on_behind_what_is_done(whole: Whole) -> None:
 async def test_another_file_under_the_same_id_is_refused(whole: Whole) -> None:
     shop, import_id = await whole.tenant(), new_id()
     await put(shop, import_id, line(1))
+    before = (await shop.get(f"/subscriptions/imports/{import_id}")).data
     refused = await put(shop, import_id, line(2))
     assert (refused.status, list(refused.details["fields"])) == (422, ["line 1"])
+    after = (await shop.get(f"/subscriptions/imports/{import_id}")).data
+    assert (after["status"], after["finished_at"]) == ("completed", before["finished_at"])
 
 
 async def test_another_file_at_the_same_time_is_refused_too(whole: Whole) -> None:

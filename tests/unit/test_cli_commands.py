@@ -65,6 +65,18 @@ def test_wrong_use_ends_with_2(arguments: tuple[str, ...], tmp_path: Path, monke
     assert run(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"), [("AUTOMATA_API_URL", "AUTOMATA_API_KEY"), ("AUTOMATA_API_KEY", "AUTOMATA_API_URL")]
+)
+def test_a_key_never_goes_to_an_api_that_it_was_not_given_for(
+    given: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(given, "http://127.0.0.1:1")
+    result = run("send", "--subscription", "a", "--title", "t")
+    assert result.exit_code == 2
+    assert missing in result.output
+
+
 def test_migrate_names_the_variable_that_is_missing() -> None:
     assert "DATABASE_URL" in run("migrate").output
 
