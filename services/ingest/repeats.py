@@ -104,8 +104,8 @@ class Repeats:
 def derived_id(application_id: str, guard: Guard, now_ms: int) -> str:
     """The UUIDv7-shaped id of what a request creates (R8): the same whenever it is repeated.
 
-    A key that is a UUIDv7 itself lends its time, unless that lies ahead, so that ids keep the order of creation, by which
-    lists go. Any other key says nothing of time: the id then is of the beginning of the hour.
+    A key that is a UUIDv7 itself lends its time, unless that lies ahead: ids keep the order of creation, by which lists
+    go. Any other key says nothing of time: the id then is of the beginning of the hour.
     """
     seed = b"\0".join((application_id.encode(), guard.name.encode(), guard.fingerprint))
     digest = hashlib.sha256(seed).digest()
