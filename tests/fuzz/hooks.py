@@ -54,6 +54,11 @@ _LINES = {"application/x-ndjson", "text/csv"}
 """Bodies that are text to OpenAPI: what their lines must be, no schema of it says."""
 
 
+VERSION = "version"
+"""Of a template: all have the first one. Any other is 404, which looks as if the template just made had gone; the
+templates' own tests ask for versions that nobody made."""
+
+
 @schemathesis.hook
 def before_call(context: HookContext, case: "Case[Any]", kwargs: dict[str, Any]) -> None:
     """Control characters in a header end a request before it has reached any route. A good request has an
@@ -65,8 +70,12 @@ def before_call(context: HookContext, case: "Case[Any]", kwargs: dict[str, Any])
         return
     if KEY in case.headers:
         case.headers[KEY] = f"{case.headers[KEY][:200].strip()}-{new_id()}"
+    if VERSION in (case.query or {}):
+        case.query[VERSION] = 1
     if isinstance(case.body, dict):
         body = _whole(case.body)
+        if isinstance(body.get(VERSION), int):
+            body[VERSION] = 1
         if zlib.crc32(repr(body).encode("utf-8", "replace")) % 4:
             body = _likely(case.operation.path, body)
         if repr(body) != repr(case.body):
