@@ -5,14 +5,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from libs.api.fields import Channel, CursorPaging, Json, Pagination, Time
+from libs.api.fields import Channel, CursorPaging, Json, Moment, Pagination, Time
 
 AppleId = Annotated[str, Meta(pattern="^[A-Z0-9]+$", min_length=10, max_length=10)]
 """Team and key ids in Apple's developer account."""
 PrivateKey = Annotated[str, Meta(min_length=1, max_length=8192)]
 _Said = Annotated[str, Meta(max_length=500)]
-Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
-"""In queries: RFC 3339, with an offset from UTC."""
 Filter = Annotated[str, Meta(min_length=1, max_length=300)]
 
 

@@ -16,6 +16,8 @@ TagName = Annotated[str, Meta(min_length=1, max_length=128)]
 TagValue = Annotated[str, Meta(max_length=256)]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """In answers: RFC 3339, UTC, milliseconds."""
+Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
+"""In queries: RFC 3339, with an offset from UTC."""
 Json = dict[str, Any]
 
 Channel = Literal["apns", "fcm"]

@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from libs.api.application import Moment
 from libs.api.fields import (
     Channel,
     CursorPaging,
     ExternalId,
     Id,
     Json,
+    Moment,
     Name,
     Pagination,
     SubscriptionType,

@@ -103,7 +103,9 @@ class EventView(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
-class MessageView(msgspec.Struct, frozen=True):
+class MessageSummary(msgspec.Struct, frozen=True):
+    """A message without its content."""
+
     id: str
     subscription_id: str
     channel: str
@@ -118,14 +120,19 @@ class MessageView(msgspec.Struct, frozen=True):
     failed_at_ms: int | None
     cancelled_at_ms: int | None
     reason: str | None
+    user_id: str | None = None
+    template_id: str | None = None
+    template_version: int | None = None
+
+
+class MessageView(MessageSummary, frozen=True, kw_only=True):
+    """A message with its content and its events."""
+
     content: bytes | None
     """msgpack `Content`; None once its data key was destroyed."""
     events: list[EventView]
     next_attempt_at_ms: int | None = None
     next_attempt_reason: str | None = None
-    user_id: str | None = None
-    template_id: str | None = None
-    template_version: int | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -197,28 +204,6 @@ class ListMessages(msgspec.Struct, frozen=True):
     template_id: str | None = None
     from_ms: int | None = None
     to_ms: int | None = None
-
-
-class MessageSummary(msgspec.Struct, frozen=True):
-    """A message without its content."""
-
-    id: str
-    subscription_id: str
-    channel: str
-    lane: Lane
-    category: str
-    status: Status
-    attempt: int
-    created_at_ms: int
-    sent_at_ms: int | None = None
-    received_at_ms: int | None = None
-    converted_at_ms: int | None = None
-    failed_at_ms: int | None = None
-    cancelled_at_ms: int | None = None
-    reason: str | None = None
-    user_id: str | None = None
-    template_id: str | None = None
-    template_version: int | None = None
 
 
 class MessagePage(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from libs import rpc
 from libs.bus import Bus
 from libs.ids import new_id
 from services.cli.app_credentials import credentials
-from services.cli.inside import CALL_SECONDS, actor, ask
+from services.cli.inside import CALL_SECONDS, actor, ask, call
 from services.cli.options import confirm, data_dir_option, json_option, yes_option
 from services.cli.tables import show, utc
 
@@ -84,10 +84,7 @@ def create(
         identity_required=identity_required,
     )
 
-    async def work(bus: Bus) -> rpc.ApplicationCreated:
-        return await bus.call("application", "create_application", request, rpc.ApplicationCreated, CALL_SECONDS)
-
-    made = ask(data_dir, work)
+    made = call(data_dir, "create_application", request, rpc.ApplicationCreated)
     click.echo(msgspec.json.encode(made) if as_json else f"created: {made.application_id}")
 
 
@@ -140,10 +137,7 @@ def update(
     if pem is not None or identity_required:
         confirm("Apps whose users are vouched for otherwise cannot identify them any more. Change it?", yes)
 
-    async def work(bus: Bus) -> rpc.ApplicationView:
-        return await bus.call("application", "update_application", request, rpc.ApplicationView, CALL_SECONDS)
-
-    changed = ask(data_dir, work)
+    changed = call(data_dir, "update_application", request, rpc.ApplicationView)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(changed)))
     else:

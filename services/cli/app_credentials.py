@@ -8,8 +8,7 @@ import click
 import msgspec
 
 from libs import rpc
-from libs.bus import Bus
-from services.cli.inside import CALL_SECONDS, actor, application_of, application_option, ask
+from services.cli.inside import actor, application_of, application_option, call
 from services.cli.options import confirm, data_dir_option, json_option, yes_option
 from services.cli.tables import show, utc
 
@@ -61,10 +60,7 @@ def set_credential(
         secret = _service_account(file)
     request = rpc.SetCredential(application_of(application, data_dir), provider, secret, actor())
 
-    async def work(bus: Bus) -> rpc.CredentialInfo:
-        return await bus.call("application", "set_credential", request, rpc.CredentialInfo, CALL_SECONDS)
-
-    info = ask(data_dir, work)
+    info = call(data_dir, "set_credential", request, rpc.CredentialInfo)
     click.echo(msgspec.json.encode(info) if as_json else f"set: {info.provider}, version {info.version}")
 
 
@@ -76,10 +72,7 @@ def list_credentials(application: str | None, data_dir: Path, as_json: bool) -> 
     """List which credentials are set, and since when."""
     question = rpc.ListCredentials(application_of(application, data_dir))
 
-    async def work(bus: Bus) -> rpc.Credentials:
-        return await bus.call("application", "list_credentials", question, rpc.Credentials, CALL_SECONDS)
-
-    found = ask(data_dir, work).credentials
+    found = call(data_dir, "list_credentials", question, rpc.Credentials).credentials
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
@@ -97,10 +90,7 @@ def delete(provider: rpc.Provider, yes: bool, application: str | None, data_dir:
     request = rpc.DeleteCredential(application_of(application, data_dir), provider, actor())
     confirm(f"Messages to {provider} will wait until another credential is set. Delete it?", yes)
 
-    async def work(bus: Bus) -> rpc.Empty:
-        return await bus.call("application", "delete_credential", request, rpc.Empty, CALL_SECONDS)
-
-    ask(data_dir, work)
+    call(data_dir, "delete_credential", request, rpc.Empty)
     click.echo(msgspec.json.encode({"deleted": provider}) if as_json else f"deleted: {provider}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from libs.bus import Bus
 from libs.config import Nats
@@ -16,6 +17,7 @@ from services.cli.datadir import DataDir
 from services.cli.failure import Failure
 
 T = TypeVar("T")
+R = TypeVar("R", bound=msgspec.Struct)
 
 CALL_SECONDS = 20.0
 _CONNECT_SECONDS = 10.0
@@ -35,6 +37,15 @@ def ask(data_dir: Path, work: Callable[[Bus], Awaitable[T]]) -> T:
     """
     url = os.environ.get("NATS_URL") or DataDir(data_dir).runtime().nats_url
     return asyncio.run(_connected(url, work))
+
+
+def call(data_dir: Path, verb: str, request: msgspec.Struct, reply: type[R]) -> R:
+    """What the application service answers, otherwise as `ask`."""
+
+    async def work(bus: Bus) -> R:
+        return await bus.call("application", verb, request, reply, CALL_SECONDS)
+
+    return ask(data_dir, work)
 
 
 def application_of(given: str | None, data_dir: Path) -> str:

@@ -7,9 +7,8 @@ import click
 import msgspec
 
 from libs import rpc
-from libs.bus import Bus
 from services.cli.duration import Duration
-from services.cli.inside import CALL_SECONDS, actor, application_of, application_option, ask
+from services.cli.inside import actor, application_of, application_option, call
 from services.cli.options import confirm, data_dir_option, json_option, yes_option
 from services.cli.tables import or_never, show, utc
 
@@ -61,10 +60,7 @@ def create(
     owner = application_of(application, data_dir)
     request = rpc.CreateKey(owner, name, list(scopes), expires_at_ms, actor())
 
-    async def work(bus: Bus) -> rpc.KeyCreated:
-        return await bus.call("application", "create_key", request, rpc.KeyCreated, CALL_SECONDS)
-
-    _show_once(ask(data_dir, work), as_json)
+    _show_once(call(data_dir, "create_key", request, rpc.KeyCreated), as_json)
 
 
 @key.command(name="list", epilog=EXAMPLES)
@@ -75,10 +71,7 @@ def list_keys(application: str | None, data_dir: Path, as_json: bool) -> None:
     """List the keys, newest first. The hint is how a key begins, after its prefix."""
     question = rpc.ListKeys(application_of(application, data_dir))
 
-    async def work(bus: Bus) -> rpc.ApiKeys:
-        return await bus.call("application", "list_keys", question, rpc.ApiKeys, CALL_SECONDS)
-
-    found = ask(data_dir, work).keys
+    found = call(data_dir, "list_keys", question, rpc.ApiKeys).keys
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
@@ -94,11 +87,9 @@ def revoke(key_id: str, yes: bool, data_dir: Path, as_json: bool) -> None:
     """End the key KEY_ID for good. It stops working everywhere within 5 seconds."""
     confirm(f"Whoever uses the key {key_id} is refused from now on. Revoke it?", yes)
 
-    async def work(bus: Bus) -> rpc.Empty:
-        request = rpc.RevokeKey(key_id, actor())
-        return await bus.call("application", "revoke_key", request, rpc.Empty, CALL_SECONDS)
+    request = rpc.RevokeKey(key_id, actor())
 
-    ask(data_dir, work)
+    call(data_dir, "revoke_key", request, rpc.Empty)
     click.echo(msgspec.json.encode({"revoked": key_id}) if as_json else f"revoked: {key_id}")
 
 
@@ -121,10 +112,7 @@ def rotate(key_id: str, grace: int, yes: bool, data_dir: Path, as_json: bool) ->
         confirm(f"Without a grace, whoever uses the key {key_id} is refused from now on. Rotate it?", yes)
     request = rpc.RotateKey(key_id, grace, actor())
 
-    async def work(bus: Bus) -> rpc.KeyCreated:
-        return await bus.call("application", "rotate_key", request, rpc.KeyCreated, CALL_SECONDS)
-
-    _show_once(ask(data_dir, work), as_json)
+    _show_once(call(data_dir, "rotate_key", request, rpc.KeyCreated), as_json)
 
 
 def _show_once(made: rpc.KeyCreated, as_json: bool) -> None:

@@ -4,8 +4,8 @@ from libs import rpc
 from libs.api.application import AuditQuery, AuditRecord, AuditRecords
 from services.ingest.decode import unix_ms
 from services.ingest.exchange import Answer, Call, Gateway, Route
-from services.ingest.render import rfc3339
-from services.ingest.subscription_views import pagination, position_of
+from services.ingest.render import pagination, rfc3339
+from services.ingest.subscription_views import position_of
 
 EXACT = 10_000
 """So far the entries are counted."""

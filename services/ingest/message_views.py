@@ -4,7 +4,6 @@ import msgspec
 from msgspec import UNSET
 
 from libs import rpc
-from libs.api.fields import Pagination
 from libs.api.messages import Event, EventBrief, Message, MessageList, MessageListed, MessagesQuery, Timeline
 from libs.envelope import Content
 from libs.errors import ResourceNotFound, TemplateNotFound, ValidationFailed
@@ -12,7 +11,7 @@ from libs.ids import is_id
 from services.ingest.decode import unix_ms
 from services.ingest.errors import Language, Reason
 from services.ingest.exchange import Answer, Call, Gateway, Route
-from services.ingest.render import rfc3339, rfc3339_or_none
+from services.ingest.render import pagination, rfc3339, rfc3339_or_none
 from services.ingest.why import explain_event, explain_message
 
 _decode_content = msgspec.msgpack.Decoder(Content).decode
@@ -21,15 +20,8 @@ _decode_content = msgspec.msgpack.Decoder(Content).decode
 async def list_messages(gateway: Gateway, call: Call[MessagesQuery]) -> Answer:
     page = await _page(gateway, call)
     query = call.input
-    pagination = Pagination(
-        page=query.page,
-        per_page=query.per_page,
-        total_items=page.total,
-        total_pages=-(-page.total // query.per_page),
-        total_is_estimate=page.total_is_estimate,
-        next_cursor=page.next_before,
-    )
-    return Answer(200, MessageList([_listed(message) for message in page.messages], pagination))
+    found = pagination(query, page.total, page.total_is_estimate, page.next_before)
+    return Answer(200, MessageList([_listed(message) for message in page.messages], found))
 
 
 async def _page(gateway: Gateway, call: Call[MessagesQuery]) -> rpc.MessagePage:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from libs.api.fields import Pagination, Paging
 from libs.errors import SignalError
 from services.ingest.errors import Language, describe
 
@@ -28,3 +29,14 @@ def rfc3339(unix_ms: int) -> str:
 
 def rfc3339_or_none(unix_ms: int | None) -> str | None:
     return None if unix_ms is None else rfc3339(unix_ms)
+
+
+def pagination(query: Paging, total: int, is_estimate: bool, next_cursor: str | None = None) -> Pagination:
+    return Pagination(
+        page=query.page,
+        per_page=query.per_page,
+        total_items=total,
+        total_pages=-(-total // query.per_page),
+        total_is_estimate=is_estimate,
+        next_cursor=next_cursor,
+    )

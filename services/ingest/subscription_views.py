@@ -3,7 +3,6 @@
 import msgspec
 
 from libs import rpc
-from libs.api.fields import CursorPaging, Pagination
 from libs.api.subscriptions import Subscription, SubscriptionEvent
 from libs.errors import ValidationFailed
 from services.ingest.errors import Reason
@@ -54,14 +53,3 @@ def position_of(cursor: str) -> int:
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
         raise ValidationFailed(fields={"cursor": Reason("cursor")})
     return int(cursor)
-
-
-def pagination(query: CursorPaging, total: int, is_estimate: bool, next_cursor: str | None) -> Pagination:
-    return Pagination(
-        page=query.page,
-        per_page=query.per_page,
-        total_items=total,
-        total_pages=-(-total // query.per_page),
-        total_is_estimate=is_estimate,
-        next_cursor=next_cursor,
-    )

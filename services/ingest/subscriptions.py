@@ -21,8 +21,8 @@ from libs.api.subscriptions import (
 from services.ingest import identity
 from services.ingest.auth import Caller
 from services.ingest.exchange import Answer, Call, Gateway, Route
-from services.ingest.render import rfc3339, rfc3339_or_none
-from services.ingest.subscription_views import event_of, modified_ms, pagination, position_of, rendered
+from services.ingest.render import pagination, rfc3339, rfc3339_or_none
+from services.ingest.subscription_views import event_of, modified_ms, position_of, rendered
 
 _KNOWN = "resource_not_found"
 _TOKEN_ERRORS = ("invalid_subscription_type", "invalid_token", "duplicate_subscription")

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from libs import rpc
-from libs.api.fields import Pagination, Paging
+from libs.api.fields import Paging
 from libs.api.templates import (
     RenderTestBody,
     RenderTested,
@@ -25,7 +25,7 @@ from libs.api.templates import (
 )
 from services.ingest.decode import refuse, unstorable
 from services.ingest.exchange import Answer, Call, Gateway, Route
-from services.ingest.render import rfc3339
+from services.ingest.render import pagination, rfc3339
 from services.ingest.templating import ask, refusal
 
 EXACT = 10_000
@@ -86,7 +86,9 @@ async def list_all(gateway: Gateway, call: Call[TemplatesQuery]) -> Answer:
     query = call.input
     question = rpc.ListTemplates(call.caller.application_id, query.is_active, query.per_page, _offset(query))
     page = await ask(gateway.bus, "list", question, rpc.TemplatePage)
-    return Answer(200, Templates([_brief(each) for each in page.templates], _pagination(query, page.total)))
+    return Answer(
+        200, Templates([_brief(each) for each in page.templates], pagination(query, page.total, page.total > EXACT))
+    )
 
 
 async def versions(gateway: Gateway, call: Call[Paging]) -> Answer:
@@ -99,7 +101,7 @@ async def versions(gateway: Gateway, call: Call[Paging]) -> Answer:
         )
         for each in page.templates
     ]
-    return Answer(200, TemplateVersions(made, _pagination(query, page.total)))
+    return Answer(200, TemplateVersions(made, pagination(query, page.total, page.total > EXACT)))
 
 
 async def render_test(gateway: Gateway, call: Call[RenderTestBody]) -> Answer:
@@ -188,16 +190,6 @@ def _brief(view: rpc.TemplateView) -> TemplateBrief:
 
 def _offset(query: Paging) -> int:
     return (query.page - 1) * query.per_page
-
-
-def _pagination(query: Paging, total: int) -> Pagination:
-    return Pagination(
-        page=query.page,
-        per_page=query.per_page,
-        total_items=total,
-        total_pages=-(-total // query.per_page),
-        total_is_estimate=total > EXACT,
-    )
 
 
 _CONFIRMATION = {

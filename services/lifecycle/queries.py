@@ -244,12 +244,12 @@ async def select_fold(c: Connection, ids: list[str]) -> dict[str, Projection]:
 def projection_of(row: Row) -> Projection:
     status: Status = row["status"]
     times = {
-        f"{name}_ms": _ms(row[name]) for name in ("sent_at", "received_at", "converted_at", "failed_at", "cancelled_at")
+        f"{name}_ms": ms(row[name]) for name in ("sent_at", "received_at", "converted_at", "failed_at", "cancelled_at")
     }
     return Projection(status=status, attempt=row["attempt"], reason=row["reason"], **times)
 
 
-def _ms(moment: Any) -> int | None:
+def ms(moment: Any) -> int | None:
     return None if moment is None else round(moment.timestamp() * 1000)
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from libs.errors import ResourceNotFound
 from libs.pg import Pool, Row
-from libs.rpc import EventView, MessageView
+from libs.rpc import EventView, MessageSummary, MessageView
 from libs.seal import key_id_of
 from libs.stops import is_held
 
 from . import queries
+from .queries import ms
 from .seals import Keys, Seals, detached, opened
 
 
@@ -44,26 +47,32 @@ def view_of(row: Row, events: Sequence[Row], keys: Keys) -> MessageView:
     content = None if sealed is None else opened(keys, application_id, message_id, sealed)
     held = row["due_reason"] is not None and is_held(row["due_reason"])
     return MessageView(
-        id=message_id,
+        **msgspec.structs.asdict(summary_of(row)),
+        content=content,
+        events=[_event(event, application_id, message_id, keys) for event in events],
+        next_attempt_at_ms=None if held else ms(row["due_at"]),
+        next_attempt_reason=row["due_reason"],
+    )
+
+
+def summary_of(row: Row) -> MessageSummary:
+    return MessageSummary(
+        id=str(row["id"]),
         subscription_id=str(row["subscription_id"]),
         channel=row["channel"],
         lane=row["lane"],
         category=row["category"],
         status=row["status"],
         attempt=row["attempt"],
-        created_at_ms=required_ms(row["created_at"]),
+        created_at_ms=_required_ms(row["created_at"]),
         sent_at_ms=ms(row["sent_at"]),
         received_at_ms=ms(row["received_at"]),
         converted_at_ms=ms(row["converted_at"]),
         failed_at_ms=ms(row["failed_at"]),
         cancelled_at_ms=ms(row["cancelled_at"]),
         reason=row["reason"],
-        content=content,
-        events=[_event(event, application_id, message_id, keys) for event in events],
-        next_attempt_at_ms=None if held else ms(row["due_at"]),
-        next_attempt_reason=row["due_reason"],
-        user_id=text(row["user_id"]),
-        template_id=text(row["template_id"]),
+        user_id=_text(row["user_id"]),
+        template_id=_text(row["template_id"]),
         template_version=row["template_version"],
     )
 
@@ -78,20 +87,16 @@ def _event(event: Row, application_id: str, message_id: str, keys: Keys) -> Even
         kind=event["kind"],
         attempt=event["attempt"],
         key=event["key"],
-        occurred_at_ms=required_ms(event["occurred_at"]),
+        occurred_at_ms=_required_ms(event["occurred_at"]),
         reason=event["reason"],
         data=data,
     )
 
 
-def required_ms(moment: Any) -> int:
+def _required_ms(moment: Any) -> int:
     milliseconds: int = round(moment.timestamp() * 1000)
     return milliseconds
 
 
-def text(identifier: Any) -> str | None:
+def _text(identifier: Any) -> str | None:
     return None if identifier is None else str(identifier)
-
-
-def ms(moment: Any) -> int | None:
-    return None if moment is None else required_ms(moment)

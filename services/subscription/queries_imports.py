@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from libs.pg import Connection, Row
+from services.subscription.queries import columns
 
 BEGIN_IMPORT = """
 INSERT INTO subscription.imports (application_id, id, actor) VALUES ($1, $2, $3)
@@ -135,7 +136,7 @@ async def insert_imported(
     c: Connection, application_id: str, rows: Sequence[NewRow], actor: str, import_id: str
 ) -> set[str]:
     """The ids that were made."""
-    made = await c.fetch(INSERT_IMPORTED, application_id, *_columns(rows), actor, import_id)
+    made = await c.fetch(INSERT_IMPORTED, application_id, *columns(rows), actor, import_id)
     return {row["id"] for row in made}
 
 
@@ -150,7 +151,7 @@ async def insert_import_errors(
     c: Connection, application_id: str, import_id: str, errors: Sequence[tuple[int, str, str | None]]
 ) -> None:
     """Rows of (line, code, field)."""
-    await c.execute(INSERT_IMPORT_ERRORS, application_id, import_id, *_columns(errors))
+    await c.execute(INSERT_IMPORT_ERRORS, application_id, import_id, *columns(errors))
 
 
 async def end_import(c: Connection, application_id: str, import_id: str) -> None:
@@ -167,7 +168,3 @@ async def list_import_errors(c: Connection, application_id: str, import_id: str,
 
 async def export_page(c: Connection, application_id: str, after: str, limit: int) -> list[Row]:
     return await c.fetch(EXPORT_PAGE, application_id, after, limit)
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    return list(zip(*rows, strict=True))
