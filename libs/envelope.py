@@ -100,6 +100,8 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The provider's Retry-After in seconds: a floor."""
     data: dict[str, Any] = {}
     """Inputs of the decision, without content or token."""
+    hold_until_ms: int | None = None
+    """Of a `held` fact whose reason is one of `libs.waits`: when the message goes on; None: when it is released."""
 
 
 class DispatchEnvelope(msgspec.Struct, frozen=True, tag="dispatch", tag_field="v"):

@@ -11,8 +11,9 @@ from libs.bus import Bus
 from libs.clock import Clock
 from libs.errors import ServiceUnavailable
 from libs.rpc import ListStops, Stop, Stops
+from libs.waits import Hold
 
-REASON = "emergency_stop"
+REASON: Hold = "emergency_stop"
 """Of the `held` events; and, with the channel behind a colon, of the rows in `due`."""
 EVERY_CHANNEL = "*"
 FRESH_SECONDS = 0.8
@@ -78,12 +79,3 @@ def held_key(stop: Stop) -> str:
 def held_data(stop: Stop, channel: str) -> dict[str, Any]:
     """For the timeline. The operator's own words stay in the audit log."""
     return {"channel": channel, "stopped": stop.channel, "since_ms": stop.since_ms}
-
-
-def due_reason(channel: str) -> str:
-    return f"{REASON}:{channel}"
-
-
-def is_held(waited_for: str) -> bool:
-    """Whether that is what a row in `due` waits for."""
-    return waited_for.startswith(f"{REASON}:")

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from libs.policy import Policy
+
 Tier = Literal["default", "premium", "enterprise", "unlimited"]
 Scope = Literal["send", "read", "manage", "client"]
 Provider = Literal["apns", "fcm"]
@@ -345,3 +347,19 @@ class Stop(msgspec.Struct, frozen=True):
 
 class Stops(msgspec.Struct, frozen=True):
     stops: list[Stop]
+
+
+class GetPolicy(msgspec.Struct, frozen=True):
+    """application.policy -> PolicyFound; raises resource_not_found."""
+
+    application_id: str
+
+
+class PolicyFound(msgspec.Struct, frozen=True):
+    policy: Policy
+
+
+class GetApplication(msgspec.Struct, frozen=True):
+    """application.get_application -> ApplicationView; raises resource_not_found."""
+
+    application_id: str

@@ -6,6 +6,7 @@ import msgspec
 
 from libs.envelope import Lane
 from libs.message import Status
+from libs.policy import FrequencyCap
 from libs.rpc.fault import Fault
 
 
@@ -29,6 +30,10 @@ class NewMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Inputs of the acceptance, for the timeline: subscription status, token version, consent; template, version and
     locale where the content came from one."""
     user_id: str | None = None
+    due_at_ms: int | None = None
+    """Unix milliseconds, Postgres' clock: not to be sent before. Its ttl counts from then. None, or past: at once."""
+    scheduled: dict[str, Any] = {}
+    """With `due_at_ms`: what was asked for and how the time was found, for the timeline."""
 
 
 class Idempotency(msgspec.Struct, frozen=True):
@@ -270,3 +275,117 @@ class ForgetSubjects(msgspec.Struct, frozen=True):
     subscription_ids: list[str]
     key_ids: list[bytes] = []
     """Data keys that were destroyed: what is sealed under another is not theirs."""
+
+
+class RescheduleMessage(msgspec.Struct, frozen=True):
+    """lifecycle.reschedule -> Rescheduled; raises resource_not_found, message_already_processed.
+
+    Only what waits for its time (`scheduled`) can be given another.
+    """
+
+    application_id: str
+    message_id: str
+    actor: str
+    due_at_ms: int
+    """Unix milliseconds, Postgres' clock; a past one is now."""
+    scheduled: dict[str, Any] = {}
+    """For the timeline."""
+
+
+class Rescheduled(msgspec.Struct, frozen=True):
+    due_at_ms: int
+    revision: int
+    """How often its time was set, the first one included."""
+
+
+class ResendMany(msgspec.Struct, frozen=True):
+    """lifecycle.resend_many -> ResentMany. All failed messages that a filter finds, a bounded number at a time.
+
+    `request.status` is `failed` or `cancelled`; `before`, `limit` and the filters are those of a list.
+    """
+
+    request: ListMessages
+    actor: str
+    request_id: str
+    """The same again begins no further attempt."""
+
+
+class ResentMany(msgspec.Struct, frozen=True):
+    resent: int
+    skipped: int
+    """Their content was erased, or they are not as the filter says any more."""
+    next_before: str | None = None
+    """Where to go on; None: there is no more."""
+
+
+class SendToReserve(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One message that is about to be sent to somebody."""
+
+    message_id: str
+    subject_id: str
+    """The user if known, else the subscription: caps are per person."""
+    category: str
+
+
+class ReserveSends(msgspec.Struct, frozen=True):
+    """lifecycle.reserve_sends -> SendsReserved, after the commit. Counts messages against frequency caps.
+
+    A message that has a place already keeps it; one that failed or was cancelled takes none.
+    """
+
+    application_id: str
+    caps: list[FrequencyCap]
+    sends: list[SendToReserve]
+
+
+class Capped(msgspec.Struct, frozen=True):
+    """Why one message may not be sent now: the cap that was found full."""
+
+    message_id: str
+    cap: FrequencyCap
+    count: int
+    """Messages in the window, this one not included."""
+    free_at_ms: int
+    """When the window has room again, if nothing else is sent."""
+
+
+class SendsReserved(msgspec.Struct, frozen=True):
+    capped: list[Capped]
+    """All others have a place."""
+
+
+class ReportBreaker(msgspec.Struct, frozen=True):
+    """lifecycle.report_breaker -> Empty. What a sender learned of an application's way to a provider.
+
+    `failed` opens the breaker, or keeps it open for longer; `healed` closes it.
+    """
+
+    application_id: str
+    channel: str
+    verdict: Literal["failed", "healed"]
+    reason: str = ""
+    """Of the failure: a code without secrets."""
+    retry_class: str = ""
+    region: str = ""
+
+
+class ListBreakers(msgspec.Struct, frozen=True):
+    """lifecycle.breakers -> OpenBreakers. Those that are open, of all applications: few."""
+
+
+class OpenBreaker(msgspec.Struct, frozen=True):
+    application_id: str
+    channel: str
+    reason: str
+    retry_class: str
+    opened_at_ms: int
+    probe_at_ms: int
+    """From then on single messages try whether the provider is well again (half open)."""
+    failures: int
+    """Probes that failed since it opened, the first failure included."""
+    waiting: int = 0
+    """Messages that wait for it; counted to 10,000."""
+
+
+class OpenBreakers(msgspec.Struct, frozen=True):
+    breakers: list[OpenBreaker]

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from libs.policy import QuietHours
+
 Act = Literal["api", "user", "sdk", "provider", "import"]
 """Whose act a change of status is: an application's back end, the person, their app, the provider, a bulk import."""
 
@@ -247,6 +249,12 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True, gc=False):
     user_id: str | None = None
     language: str | None = None
     """As the device says it (`device_language`): chooses a template's locale."""
+    timezone: str | None = None
+    """As the device says it: an IANA name, or anything else."""
+    night_consent: bool = False
+    """Agreed to advertising between 21:00 and 08:00 too."""
+    quiet_hours: QuietHours | None = None
+    """Their own; None: the application's."""
 
 
 class Resolved(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from libs.message import FAILING
 from libs.retry import TABLE, schedule_for
 from libs.rpc import EventView, MessageView
-from libs.stops import REASON, is_held
+from libs.stops import REASON
+from libs.waits import hold_of
 from services.ingest.errors import Language
 
 PROVIDERS = {"apns": "APNs", "fcm": "FCM"}
@@ -159,7 +160,7 @@ def _clauses(event: EventView, message: MessageView) -> list[Sentence]:
         clauses.append(AGREED)
     if event.kind == "created" and data.get("template_version") is not None:
         clauses.append(LOCALIZED if data.get("template_locale") else TEMPLATED)
-    if event.kind == "retried" and is_held(str(data.get("waited_for", ""))):
+    if event.kind == "retried" and hold_of(str(data.get("waited_for", ""))) == REASON:
         clauses.append(RELEASED)
     if event.kind == "failed" and "disable" in data:
         clauses.append(DISABLED)

@@ -13,7 +13,7 @@ from libs.errors import ServiceUnavailable
 from libs.message import FINAL, Status
 from libs.pg import Connection, Pool, Row
 from libs.retry import next_delay
-from libs.stops import REASON, due_reason
+from libs.waits import WAITS, Hold, due_reason, hold_of
 
 from . import queries, queries_erasure
 
@@ -141,8 +141,8 @@ class Recorder:
         if item.attempt != message["attempt"] or message["status"] in FINAL:
             return
         waiting = (item.message_id, str(message["application_id"]), message["lane"])
-        if item.kind == "held" and item.reason == REASON:
-            later[item.message_id] = (*waiting, UNTIL_RELEASED_MS, due_reason(message["channel"]))
+        if item.kind == "held" and (hold := hold_of(item.reason)) is not None:
+            later[item.message_id] = (*waiting, _held_ms(item, hold, message), due_reason(hold, message["channel"]))
         if item.retry_class is None:
             return
         delay = next_delay(
@@ -180,6 +180,13 @@ async def _settle(c: Connection, folded: dict[str, Row], later: dict[str, Later]
     final = [i for i, row in folded.items() if row["status"] in FINAL and row["attempt"] > 0]
     if final:
         await queries.delete_due(c, final)
+
+
+def _held_ms(item: Outcome, hold: Hold, message: Row) -> int:
+    """How long: until its time, or until it is released; where the ttl goes on, not beyond its end."""
+    end = None if item.hold_until_ms is None else max(0, item.hold_until_ms - message["now_ms"])
+    delay = UNTIL_RELEASED_MS if end is None else min(end, UNTIL_RELEASED_MS)
+    return min(delay, max(0, message["deadline_ms"] - message["now_ms"])) if WAITS[hold].ages else delay
 
 
 def _is_of(facts: Facts, message: Row) -> bool:

@@ -3,7 +3,8 @@
 from libs.bus import Bus
 from libs.pg import Pool
 from libs.rpc import ListStops, Stops
-from libs.stops import EVERY_CHANNEL, due_reason
+from libs.stops import EVERY_CHANNEL, REASON
+from libs.waits import due_reason
 
 from . import queries_stops as queries
 
@@ -25,7 +26,7 @@ class Release:
         stops = (await self._bus.call("application", "stops", ListStops(), Stops)).stops
         stopped = {(stop.application_id, stop.channel) for stop in stops}
         released = [
-            (application_id, due_reason(channel))
+            (application_id, due_reason(REASON, channel))
             for application_id, channel in held
             if stopped.isdisjoint({(application_id, channel), (application_id, EVERY_CHANNEL)})
         ]

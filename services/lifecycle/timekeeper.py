@@ -3,7 +3,7 @@
 from libs import telemetry
 from libs.message import FINAL
 from libs.pg import Connection, Pool, Row
-from libs.stops import is_held
+from libs.waits import wait_of
 
 from . import queries
 from .handoff import Handoff, Publisher, hand_off_again
@@ -43,11 +43,12 @@ async def _claim(c: Connection, candidates: list[str]) -> list[Handoff]:
     taken = await queries.take_due(c, list(messages))
     rows, longer = [], []
     for message_id, (waited_for, waited_ms) in taken.items():
-        held_ms = waited_ms if is_held(waited_for) else 0
+        wait = wait_of(waited_for)
+        held_ms = 0 if wait is None or wait.ages else waited_ms
         row = _event(messages[message_id], waited_for, held_ms)
         if row is not None:
             rows.append(row)
-            longer += [(message_id, held_ms, 1)] if row[1] == "retried" and is_held(waited_for) else []
+            longer += [(message_id, held_ms, 1)] if row[1] == "retried" and wait is not None else []
         telemetry.counter("due_claimed_total", reason=waited_for).inc()
     if not rows:
         return []
@@ -71,7 +72,7 @@ def _event(message: Row, waited_for: str, held_ms: int) -> tuple[object, ...] | 
     if message["superseded"]:
         return _row(base, "superseded", message["attempt"], "", "superseded", {"waited_for": waited_for})
     data = {"waited_for": waited_for}
-    if is_held(waited_for):
+    if wait_of(waited_for) is not None:
         data |= {"waited_ms": held_ms, "uncounted": 1}
     return _row(base, "retried", message["attempt"] + 1, "", None, data)
 

@@ -9,7 +9,7 @@ from libs.errors import ResourceNotFound
 from libs.pg import Pool, Row
 from libs.rpc import EventView, MessageSummary, MessageView
 from libs.seal import key_id_of
-from libs.stops import is_held
+from libs.waits import wait_of
 
 from . import queries
 from .queries import ms
@@ -45,12 +45,12 @@ def view_of(row: Row, events: Sequence[Row], keys: Keys) -> MessageView:
     application_id, message_id = str(row["application_id"]), str(row["id"])
     sealed = next((event["sealed"] for event in events if event["kind"] == "created"), None)
     content = None if sealed is None else opened(keys, application_id, message_id, sealed)
-    held = row["due_reason"] is not None and is_held(row["due_reason"])
+    wait = wait_of(row["due_reason"] or "")
     return MessageView(
         **msgspec.structs.asdict(summary_of(row)),
         content=content,
         events=[_event(event, application_id, message_id, keys) for event in events],
-        next_attempt_at_ms=None if held else ms(row["due_at"]),
+        next_attempt_at_ms=None if wait is not None and wait.open_ended else ms(row["due_at"]),
         next_attempt_reason=row["due_reason"],
     )
 

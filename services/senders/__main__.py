@@ -44,7 +44,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     breakers = Breakers(own.channel, runtime.clock, own.breaker_seconds)
     stops = StopBoard(bus, runtime.clock)
     for lane in LANES:
-        pipeline = Pipeline(bus, sender, credentials, breakers, stops, runtime.clock, reference, lane, own)
+        pipeline = Pipeline(bus, sender, credentials, breakers, stops, runtime.clock, reference, lane, own.region, own)
         runtime.spawn(pipeline.reporter.run(), f"report_{lane}")
         runtime.serve(pipeline.consumer, f"deliver_{lane}")
 

@@ -7,6 +7,7 @@ import msgspec
 from libs.envelope import Delivery
 from libs.retry import RetryClass as RetryClass
 from libs.rpc import Credential
+from libs.waits import Hold
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -37,6 +38,18 @@ class TryLater(msgspec.Struct, frozen=True):
     unknown: bool = False
     """True: the call ended without an answer; the message may have been delivered."""
     data: dict[str, Any] = {}
+
+
+class Postponed(msgspec.Struct, frozen=True):
+    """Nobody was called: lifecycle keeps the message in `due` (R11), and no attempt is counted."""
+
+    hold: Hold
+    key: str
+    """Tells this holding of the attempt from another one."""
+    until_ms: int | None = None
+    """Unix milliseconds, Postgres' clock; None: open-ended, until it is released."""
+    data: dict[str, Any] = {}
+    """Inputs of the decision, for the timeline: which limit, which count."""
 
 
 Result = Accepted | Rejected | TryLater

@@ -18,7 +18,7 @@ from libs.stops import StopBoard
 from libs.subjects import send, stream_of
 
 from .breaker import Breakers
-from .contract import Accepted, Rejected, Result, Sender, TryLater
+from .contract import Accepted, Postponed, Rejected, Result, Sender, TryLater
 from .credential_cache import CredentialCache
 from .judge import Judge
 from .report import Reporter
@@ -42,7 +42,7 @@ class Work(msgspec.Struct, eq=False):
 
 
 class Pipeline:
-    """One lane of one channel: its own consumer, callers and budget (R10)."""
+    """One lane of one channel for the deliveries of one region: its own consumer, callers and budget (R10)."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Pipeline:
         clock: Clock,
         reference: ReferenceClock,
         lane: Lane,
+        region: str,
         settings: SenderSettings,
     ) -> None:
         self._bus = bus
@@ -70,17 +71,15 @@ class Pipeline:
         self._own: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._call_ids = _call_ids()
-        self._judge = Judge(sender.channel, settings.region, reference)
-        self.reporter = Reporter(
-            bus, lane, sender.channel, settings.region, settings.outcome_batch, settings.outcome_wait
-        )
+        self._judge = Judge(sender.channel, region, reference)
+        self.reporter = Reporter(bus, lane, sender.channel, region, settings.outcome_batch, settings.outcome_wait)
         self._duration = telemetry.histogram("delivery_duration_seconds", channel=sender.channel)
         self.consumer: Consumer[SendEnvelope] = Consumer(
             bus,
             SendEnvelope,
             stream=stream_of("SEND", lane),
-            durable=f"{sender.channel}_{settings.region}",
-            subject=send(lane, sender.channel, settings.region),
+            durable=f"{sender.channel}_{region}",
+            subject=send(lane, sender.channel, region),
             slots=settings.slots,
             handle=self.handle,
             bury=self.bury,
@@ -168,7 +167,7 @@ class Pipeline:
 
     async def _deliver(self, work: Work, item: Delivery) -> None:
         started = self._clock.monotonic()
-        result: Result | Stop | None
+        result: Result | Postponed | Stop | None
         try:
             result = await self._call(work, item)
         except (Exception, asyncio.CancelledError) as error:
@@ -195,7 +194,7 @@ class Pipeline:
         if work.unreported == 0:
             work.done.set()
 
-    def _learn(self, application_id: str, result: Result | Stop | None) -> None:
+    def _learn(self, application_id: str, result: Result | Postponed | Stop | None) -> None:
         """What an answer says of the application's credential."""
         match result:
             case Accepted() | Rejected():
@@ -203,7 +202,7 @@ class Pipeline:
             case TryLater(retry_class="credentials") if "breaker" not in result.data:
                 self._breakers.trip(application_id, result.reason)
 
-    async def _call(self, work: Work, item: Delivery) -> Result | Stop | None:
+    async def _call(self, work: Work, item: Delivery) -> Result | Postponed | Stop | None:
         """None: past its deadline, so nobody is called; nor where the application was stopped."""
         if self._reference.judging_ms() >= item.deadline_ms:
             return None

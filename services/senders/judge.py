@@ -8,7 +8,7 @@ from libs.envelope import Delivery, Outcome
 from libs.rpc import Stop
 from libs.stops import REASON, held_data, held_key
 
-from .contract import Accepted, Rejected, Result, TryLater
+from .contract import Accepted, Postponed, Rejected, Result, TryLater
 
 
 class Judge:
@@ -20,7 +20,9 @@ class Judge:
             for kind in ("accepted", "rejected", "try_later", "unknown", "expired", "held")
         }
 
-    def outcome(self, item: Delivery, call_id: str, result: Result | Stop | None, duration_ms: int) -> Outcome:
+    def outcome(
+        self, item: Delivery, call_id: str, result: Result | Postponed | Stop | None, duration_ms: int
+    ) -> Outcome:
         """`result` None: the message was past its deadline, nobody was called; nor after an emergency stop."""
         data = self._where | {"duration_ms": duration_ms}
         match result:
@@ -30,6 +32,9 @@ class Judge:
             case Stop():
                 self._counts["held"].inc()
                 return self._fact(item, "held", held_key(result), REASON, held_data(result, self._where["provider"]))
+            case Postponed():
+                self._counts["held"].inc()
+                return self._postponed(item, result)
             case Accepted():
                 self._counts["accepted"].inc()
                 if result.provider_message_id != item.message_id:
@@ -40,6 +45,18 @@ class Judge:
                 return self._fact(item, "failed", call_id, result.reason, data | _rejection(item, result))
             case TryLater():
                 return self._try_later(item, call_id, result, data | result.data)
+
+    def _postponed(self, item: Delivery, found: Postponed) -> Outcome:
+        return Outcome(
+            item.message_id,
+            "held",
+            item.attempt,
+            found.key,
+            self._clock.now_ms(),
+            reason=found.hold,
+            data=self._where | found.data,
+            hold_until_ms=found.until_ms,
+        )
 
     def lost(self, item: Delivery, key: str) -> Outcome:
         """A holder before us may have called the provider: nobody knows. The call that follows decides."""

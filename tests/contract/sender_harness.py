@@ -127,7 +127,16 @@ class SenderHarness:
         self.reference = reference = ReferenceClock(SystemClock(), ask)
         self.stops = StopBoard(bus, SystemClock())
         self.pipeline = Pipeline(
-            bus, self.sender, self.credentials, self.breakers, self.stops, self.clock, reference, "normal", settings
+            bus,
+            self.sender,
+            self.credentials,
+            self.breakers,
+            self.stops,
+            self.clock,
+            reference,
+            "normal",
+            REGION,
+            settings,
         )
         self.outcomes = Tap(bus, OUTCOME, OUTCOME_SUBJECT, "recorder")
         self._tasks: list[asyncio.Task[None]] = []

@@ -73,6 +73,7 @@ async def delivering(nats: config.Nats, bus: Bus) -> AsyncIterator[Provider]:
             clock,
             reference,
             lane,
+            own.region,
             own,
         )
         for lane in ("normal", "bulk")
