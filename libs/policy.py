@@ -19,7 +19,7 @@ RECEIPT_TIMEOUT_HOURS = 72
 
 
 class QuietHours(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """From `start` until `end` of the recipient's time, over midnight where `end` is the smaller. Critical ones pass."""
+    """From `start` until `end` of the recipient's time, over midnight where `end` is the smaller. Critical: pass."""
 
     start: LocalTime
     end: LocalTime

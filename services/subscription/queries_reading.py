@@ -41,7 +41,8 @@ JOIN subscription.subscriptions AS s ON s.application_id = asked.application_id
 RECIPIENT = """
     s.id::text, s.type, s.status, s.sealed_token, s.token_kind, s.token_version,
     (date_part('epoch', s.registered_at) * 1000)::bigint, s.test, uuid_send(coalesce(person.key_id, s.key_id)),
-    s.country, s.ad_consent, s.user_id::text, s.language, person.wrapped, uuid_send(s.key_id),
+    s.country, s.ad_consent, s.user_id::text, s.language,
+    s.timezone, s.night_consent, s.quiet_hours, person.wrapped, uuid_send(s.key_id),
     coalesce(s.wrapped_key, (SELECT k.wrapped FROM subscription.data_keys AS k
         WHERE k.id = s.key_id AND k.application_id = s.application_id))
 """
