@@ -30,6 +30,8 @@ VERSION = "1.0.0"
 FAULT_HEADER = "Signal-Fault"
 MIN_PAYLOAD = 8 * 1024 * 1024
 """Bytes the server must let through (`max_payload`): a whole batch request travels as one."""
+LEAVE_SECONDS = 10.0
+"""For the answers that are still owed when a process stops."""
 DUPLICATE_WINDOW = 600.0
 """Seconds in which a second publish with the same id is dropped by the server."""
 
@@ -85,13 +87,35 @@ class Bus:
         return self.client.stats["reconnects"]
 
     async def close(self) -> None:
-        for service in self._services:
-            await service.stop()
-        if self._services and self.client.is_connected:
-            await self._round_trip()  # from here on the server gives requests to other replicas
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=10)
+        await self.leave()
         await self.client.close()
+
+    async def leave(self) -> None:
+        """Take no more requests, and answer all that the server had given us: no caller waits in vain.
+
+        Whoever asks from now on gets another replica, or is told at once that there is none. Bounded by
+        `LEAVE_SECONDS`; to be called before what the handlers need is closed.
+        """
+        services, self._services = self._services, []
+        if not services or not self.client.is_connected:
+            return
+        with contextlib.suppress(TimeoutError, nats.errors.Error):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._take_the_last(services)
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+                await self._round_trip()  # the answers have left us
+
+    async def _take_the_last(self, services: list[Service]) -> None:
+        """nats-py's `Service.stop` throws away what is on its way, and its `drain` too: see `_round_trip`."""
+        subscriptions = [endpoint._subscription for service in services for endpoint in service._endpoints]  # noqa: SLF001
+        for subscription in subscriptions:
+            await self.client._send_unsubscribe(subscription._id)  # noqa: SLF001
+        await self._round_trip()  # what the server gave us before it heard that has arrived
+        for subscription in subscriptions:
+            await subscription._pending_queue.join()  # noqa: SLF001
+        for service in services:
+            await service.stop()
 
     async def _round_trip(self) -> None:
         """The server has done what we told it before. (nats-py's `flush` sends its PING ahead of what is pending.)"""

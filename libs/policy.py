@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-LocalTime = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+LOCAL_TIME_PATTERN = "^([01][0-9]|2[0-3]):[0-5][0-9]$"
+# The lengths keep the pattern's `$` from letting a final newline pass.
+LocalTime = Annotated[str, Meta(pattern=LOCAL_TIME_PATTERN, min_length=5, max_length=5)]
 """Of a day, as a clock on the recipient's wall shows it: `21:30`."""
 Action = Literal["hold", "drop"]
 """Of what may not be sent now: wait until it may, or fail with the reason."""
@@ -24,7 +26,15 @@ class QuietHours(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     start: LocalTime
     end: LocalTime
     action: Action = "hold"
-    categories: tuple[Category, ...] = ("info", "ad")
+    categories: Annotated[tuple[Category, ...], Meta(min_length=1, max_length=2)] = ("info", "ad")
+
+
+SAME_TIMES = "must differ from start"
+
+
+def is_empty(hours: QuietHours) -> bool:
+    """Whether it ends where it starts: nobody could say if never is meant, or always."""
+    return hours.start == hours.end
 
 
 class FrequencyCap(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -28,6 +28,7 @@ GaugeName = Literal[
     "relay_lag_seconds",  # age of the oldest committed event not yet on EVENTS
     "handoffs_open",  # hand-offs not yet known to be through
     "due_waiting",  # rows in due
+    "applications_waiting",  # applications with hand-offs beyond their window, by lane
     "breaker_open",  # providers paused for bad credentials
 ]
 HistogramName = Literal[

@@ -1,17 +1,58 @@
-"""What an application has set up: provider credentials, emergency stops; and who changed what (the audit log)."""
+"""What an application has set up: settings, credentials, emergency stops; and who changed what (the audit log)."""
 
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from libs.api.fields import Channel, CursorPaging, Json, Moment, Pagination, Time
+from libs.policy import FrequencyCap, QuietHours
 
 AppleId = Annotated[str, Meta(pattern="^[A-Z0-9]+$", min_length=10, max_length=10)]
 """Team and key ids in Apple's developer account."""
 PrivateKey = Annotated[str, Meta(min_length=1, max_length=8192)]
 _Said = Annotated[str, Meta(max_length=500)]
 Filter = Annotated[str, Meta(min_length=1, max_length=300)]
+Rate = Annotated[float, Meta(gt=0, le=100_000)]
+
+
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Messages a second to each provider, all senders together. Not given: as fast as the provider takes them."""
+
+    apns: Rate | UnsetType = UNSET
+    fcm: Rate | UnsetType = UNSET
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What decides about sending. Other names are the application's own: kept, and never looked at.
+
+    null takes a setting away.
+    """
+
+    timezone: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType | None = UNSET
+    """IANA name, for recipients of whom neither time zone nor country is known. Not set: UTC."""
+    quiet_hours: QuietHours | UnsetType | None = UNSET
+    frequency_caps: Annotated[list[FrequencyCap], Meta(max_length=10)] | UnsetType | None = UNSET
+    rates: Rates | UnsetType | None = UNSET
+    receipt_timeout_hours: Annotated[int, Meta(ge=1, le=720)] | UnsetType | None = UNSET
+    """What an app does not confirm within so many hours of being sent has failed. Not set: never."""
+
+
+class ApplicationUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PATCH /application. What is not given stays as it is."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    settings: Settings = Settings()
+    """Each setting that is named replaces the whole of what there was."""
+
+
+class Application(msgspec.Struct, frozen=True):
+    """Answer to GET and PATCH /application: whose key it is."""
+
+    id: str
+    name: str
+    tier: str
+    settings: Json
 
 
 class ApnsCredential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -11,6 +11,7 @@ from services.application.audit import Audit
 from services.application.handlers import Handlers
 from services.application.last_used import LastUsed
 from services.application.limits import Limits
+from services.application.policy import Policies
 from services.application.rewrap import Rewrapper
 from services.application.settings import Settings
 from services.application.stops import EmergencyStops
@@ -29,7 +30,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.readiness("nats", bus.is_ready)
     access, limits = Access(pool, ring, last_used), Limits(pool, runtime.clock)
     vault, stops, rewrapper = Vault(pool, ring), EmergencyStops(pool), Rewrapper(pool, ring)
-    handlers = Handlers(Tenants(pool), access, vault, limits, Audit(pool), stops, rewrapper)
+    handlers = Handlers(Tenants(pool), access, vault, limits, Audit(pool), stops, rewrapper, Policies(pool))
     runtime.spawn(follow(ring, bus, runtime.name), "ring")
     await bus.serve("application", handlers.verbs())
 

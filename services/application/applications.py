@@ -5,16 +5,18 @@ from typing import Any
 from libs.errors import ResourceNotFound, ValidationFailed
 from libs.ids import is_id
 from libs.pg import Pool
+from libs.policy import Policy
 from libs.rpc import (
     ApplicationCreated,
     Applications,
     ApplicationView,
     AuditEntry,
     CreateApplication,
+    GetApplication,
     ListApplications,
     UpdateApplication,
 )
-from services.application import identity_key, queries
+from services.application import identity_key, policy, queries
 from services.application.checks import check_json, check_name, expect_id
 from services.application.queries import StoredApplication
 from services.application.queries_limits import insert_audit
@@ -36,7 +38,8 @@ class Tenants:
         check_name(request.name)
         application_id = request.application_id.lower()
         identity = _identity_key(None, request.identity_public_key), request.identity_required
-        new = _checked(StoredApplication(application_id, request.name, request.tier, request.settings, *identity, 0))
+        settings = _merged({}, request.settings)
+        new = _checked(StoredApplication(application_id, request.name, request.tier, settings, *identity, 0))
         async with self._pool.transaction() as c:
             if await queries.insert_application(c, new):
                 await insert_audit(c, [_entry(request, "application.create", {"tier": request.tier})])
@@ -51,11 +54,19 @@ class Tenants:
             if known is None:
                 raise ResourceNotFound(id=application_id)
             changed = _changed(known, request)
-            fields = [name for name in known._fields if getattr(known, name) != getattr(changed, name)]
-            if fields:
+            told = _difference(known, changed)
+            if told["fields"]:
                 await queries.update_application(c, changed)
-                await insert_audit(c, [_entry(request, "application.update", {"fields": fields})])
+                await insert_audit(c, [_entry(request, "application.update", told)])
         return changed.view()
+
+    async def get(self, request: GetApplication) -> ApplicationView:
+        application_id = expect_id(request.application_id)
+        async with self._pool.connection() as c:
+            found = await queries.get_application(c, application_id)
+        if found is None:
+            raise ResourceNotFound(id=application_id)
+        return found.view()
 
     async def list(self, request: ListApplications) -> Applications:
         after = _NO_ID if request.after is None else expect_id(request.after)
@@ -79,6 +90,7 @@ def _changed(known: StoredApplication, request: UpdateApplication) -> StoredAppl
 def _checked(application: StoredApplication) -> StoredApplication:
     """Raises `ValidationFailed`."""
     check_json("settings", application.settings, MAX_SETTINGS)
+    application = application._replace(settings=policy.checked(application.settings))
     if application.identity_required and application.identity_public_key is None:
         raise ValidationFailed(fields={"identity_required": "needs an identity_public_key"})
     return application
@@ -86,6 +98,15 @@ def _checked(application: StoredApplication) -> StoredApplication:
 
 def _merged(known: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in {**known, **given}.items() if value is not None}
+
+
+def _difference(known: StoredApplication, changed: StoredApplication) -> dict[str, Any]:
+    """For the audit log: names, no values. Of the settings those that decide about sending."""
+    told: dict[str, Any] = {
+        "fields": [name for name in known._fields if getattr(known, name) != getattr(changed, name)]
+    }
+    settings = [name for name in Policy.__struct_fields__ if known.settings.get(name) != changed.settings.get(name)]
+    return {**told, "settings": settings} if settings else told
 
 
 def _identity_key(known: str | None, given: str | None) -> str | None:

@@ -10,6 +10,7 @@ from services.application.access import Access
 from services.application.applications import Tenants
 from services.application.audit import Audit
 from services.application.limits import Limits
+from services.application.policy import Policies
 from services.application.rewrap import Rewrapper
 from services.application.stops import EmergencyStops
 from services.application.vault import Vault
@@ -25,6 +26,7 @@ class Handlers:
         audit: Audit,
         stops: EmergencyStops,
         rewrapper: Rewrapper,
+        policies: Policies,
     ) -> None:
         self._tenants = tenants
         self._access = access
@@ -33,12 +35,15 @@ class Handlers:
         self._audit = audit
         self._stops = stops
         self._rewrapper = rewrapper
+        self._policies = policies
 
     def verbs(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[Any], Awaitable[msgspec.Struct]]]]:
         return {
             "authenticate": (rpc.Authenticate, self._access.authenticate),
             "create_application": (rpc.CreateApplication, self._tenants.create),
             "update_application": (rpc.UpdateApplication, self._tenants.update),
+            "get_application": (rpc.GetApplication, self._tenants.get),
+            "policy": (rpc.GetPolicy, self._policies.get),
             "list_applications": (rpc.ListApplications, self._tenants.list),
             "create_key": (rpc.CreateKey, self._access.create),
             "rotate_key": (rpc.RotateKey, self._access.rotate),

@@ -29,6 +29,13 @@ SELECT id, name, tier, settings, identity_public_key, identity_required, created
 FROM application.applications WHERE id > $1 ORDER BY id LIMIT $2
 """
 
+GET_APPLICATION = """
+SELECT id, name, tier, settings, identity_public_key, identity_required, created_at
+FROM application.applications WHERE id = $1
+"""
+
+SETTINGS_OF = "SELECT id::text, settings FROM application.applications WHERE id = ANY ($1::uuid[])"
+
 APPLICATION_EXISTS = "SELECT true FROM application.applications WHERE id = $1"
 
 EXPIRES_WELL = "SELECT $1::timestamptz > now() AND $1 <= now() + $2::interval"
@@ -164,6 +171,16 @@ async def insert_application(c: Connection, new: StoredApplication) -> bool:
 async def lock_application(c: Connection, application_id: str) -> StoredApplication | None:
     row = await c.fetchrow(LOCK_APPLICATION, application_id)
     return _application(row) if row else None
+
+
+async def get_application(c: Connection, application_id: str) -> StoredApplication | None:
+    row = await c.fetchrow(GET_APPLICATION, application_id)
+    return _application(row) if row else None
+
+
+async def settings_of(c: Connection, application_ids: list[str]) -> dict[str, dict[str, Any]]:
+    """By application; those that do not exist are absent."""
+    return {row["id"]: row["settings"] for row in await c.fetch(SETTINGS_OF, application_ids)}
 
 
 async def update_application(c: Connection, changed: StoredApplication) -> None:

@@ -22,6 +22,10 @@ Examples:
   automata app create "Shop" --identity-key public.pem --identity-required
   automata app list
   automata app update 0199… --tier enterprise --setting receipt_timeout_hours=48
+  automata app update 0199… --setting timezone=Asia/Seoul --setting 'rates={"apns": 500, "fcm": 2000}'
+  automata app update 0199… --setting 'quiet_hours={"start": "21:30", "end": "08:00", "action": "hold"}'
+  automata app update 0199… --setting 'frequency_caps=[{"limit": 2, "per": "day", "category": "ad"}]'
+  automata app update 0199… --setting quiet_hours=null
   automata app credentials set apns AuthKey_KEY1234567.p8 --team-id TEAM123456 --topic com.example.shop
   automata app credentials set fcm service-account.json
 
@@ -36,7 +40,8 @@ setting_option = click.option(
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A setting; VALUE is JSON, else text. null takes it away. Several times for several.",
+    help="A setting; VALUE is JSON, else text. null takes it away. Several times for several. What decides about "
+    "sending: timezone, quiet_hours, frequency_caps, rates, receipt_timeout_hours.",
 )
 identity_key_option = click.option(
     "--identity-key",

@@ -91,4 +91,6 @@ def _failure(error: SignalError) -> Failure:
 
 
 def _by_field(fields: dict[str, Any]) -> str:
-    return "\n".join(f"{name.replace('_', ' ')} {reason}" for name, reason in fields.items())
+    """The part of a setting as it must be written; what is an option of the command, in words."""
+    told = {name if "." in name else name.replace("_", " "): reason for name, reason in fields.items()}
+    return "\n".join(f"{name} {reason}" for name, reason in told.items())

@@ -6,6 +6,7 @@ from libs import ring as key_ring
 from libs.bus import Bus
 from libs.envelope import LANES
 from libs.errors import SignalError
+from libs.policies import PolicyBoard
 from libs.reference_time import follow, reference_clock
 from libs.seal import KeyRing
 from libs.service import Runtime, main
@@ -28,8 +29,9 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.spawn(follow(clock), "clock")
     runtime.spawn(key_ring.follow(ring, bus, "dispatcher"), "ring")
     stops = StopBoard(bus, runtime.clock)
+    policies = PolicyBoard(bus, runtime.clock)
     for lane in LANES:
-        dispatch = Dispatch(bus, ring, clock, stops, lane, own.region, own.slots)
+        dispatch = Dispatch(bus, ring, clock, stops, policies, lane, own.region, own.slots)
         runtime.serve(dispatch.consumer, f"dispatch_{lane}")
 
 

@@ -1,4 +1,8 @@
-"""Policy: is this message still to be sent, and to whom? Pure; every refusal carries its inputs, for the timeline."""
+"""Is this message still to be sent, and to whom? Pure; every refusal carries its inputs, for the timeline.
+
+A reader of the timeline asks: expired, erased, gone, disabled, consent, channel (here), emergency stop, then night and
+quiet hours (`quiet`), then frequency caps (`caps`). The first question that is answered no is the reason.
+"""
 
 from typing import Any
 
@@ -7,6 +11,7 @@ import msgspec
 from libs.envelope import Accepted, Outcome
 from libs.rpc import Recipient, Stop
 from libs.stops import REASON, held_data, held_key
+from libs.waits import Hold
 
 CHANNELS: dict[str, str] = {"iOSPush": "apns", "AndroidPush": "fcm"}
 """Subscription type to sender channel."""
@@ -14,15 +19,17 @@ CHANNELS: dict[str, str] = {"iOSPush": "apns", "AndroidPush": "fcm"}
 
 class Refusal(msgspec.Struct, frozen=True):
     kind: str
+    """`held`: not now; else an event kind that fails the message."""
     reason: str
     data: dict[str, Any] = {}
+    key: str = ""
+    """Tells one holding of an attempt from another."""
+    hold_until_ms: int | None = None
+    """Of what is held; None: until it is released."""
 
 
 def decide(item: Accepted, recipient: Recipient | None, now_ms: int, *, erased: bool = False) -> Refusal | None:
-    """None: send. The order is that of the questions a reader of the timeline would ask.
-
-    `erased`: the data key of the content was destroyed.
-    """
+    """None: it may be sent, if not now then later. `erased`: the data key of the content was destroyed."""
     if now_ms >= item.deadline_ms:
         return Refusal("expired", "expired", {"deadline_ms": item.deadline_ms, "decided_ms": now_ms})
     if erased:
@@ -43,11 +50,14 @@ def decide(item: Accepted, recipient: Recipient | None, now_ms: int, *, erased: 
     return None
 
 
-def stopped(item: Accepted, stop: Stop, channel: str, now_ms: int) -> Outcome:
+def stopped(stop: Stop, channel: str) -> Refusal:
     """An emergency stop: lifecycle keeps the message until it is released."""
-    return Outcome(
-        item.message_id, "held", item.attempt, held_key(stop), now_ms, reason=REASON, data=held_data(stop, channel)
-    )
+    return Refusal("held", REASON, held_data(stop, channel), held_key(stop))
+
+
+def held_until(reason: Hold, until_ms: int, data: dict[str, Any]) -> Refusal:
+    """Lifecycle keeps the message until then; the time does not count towards its ttl, so `until_ms` may be past it."""
+    return Refusal("held", reason, data, f"{reason}:{until_ms}", until_ms)
 
 
 def refused(item: Accepted, refusal: Refusal, now_ms: int) -> Outcome:
@@ -55,8 +65,9 @@ def refused(item: Accepted, refusal: Refusal, now_ms: int) -> Outcome:
         item.message_id,
         refusal.kind,
         item.attempt,
-        f"dispatch:{refusal.reason}",
+        refusal.key or f"dispatch:{refusal.reason}",
         now_ms,
         reason=refusal.reason,
         data=refusal.data,
+        hold_until_ms=refusal.hold_until_ms,
     )

@@ -1,4 +1,4 @@
-"""One envelope from acceptance to its senders: resolve, decide, open, route, publish (DISPATCH -> SEND)."""
+"""One envelope from acceptance to its senders: resolve, decide, open, route, count, publish (DISPATCH -> SEND)."""
 
 import hashlib
 from collections import defaultdict
@@ -21,12 +21,17 @@ from libs.envelope import (
     SendEnvelope,
     pack,
 )
-from libs.rpc import Recipient, Resolve, Resolved
+from libs.policies import PolicyBoard
+from libs.policy import Policy
+from libs.rpc import Recipient, ReserveSends, Resolve, Resolved, SendsReserved
 from libs.seal import KeyRing, SealError, associated, key_id_of
 from libs.stops import StopBoard
 from libs.subjects import dispatch, outcome, send, stream_of
 
+from .ads import as_law_asks
+from .caps import to_count, too_many
 from .decide import CHANNELS, Refusal, decide, refused, stopped
+from .quiet import not_now
 
 DURABLE = "dispatcher"
 _decode_content = msgspec.msgpack.Decoder(Content).decode
@@ -35,10 +40,19 @@ _log = telemetry.logger("dispatch")
 
 class Dispatch:
     def __init__(
-        self, bus: Bus, ring: KeyRing, clock: ReferenceClock, stops: StopBoard, lane: Lane, region: str, slots: int
+        self,
+        bus: Bus,
+        ring: KeyRing,
+        clock: ReferenceClock,
+        stops: StopBoard,
+        policies: PolicyBoard,
+        lane: Lane,
+        region: str,
+        slots: int,
     ) -> None:
         self._bus = bus
         self._stops = stops
+        self._policies = policies
         self._ring = ring
         self._clock = clock
         self._region = region
@@ -56,7 +70,10 @@ class Dispatch:
     async def handle(self, envelope: DispatchEnvelope, held: Held) -> None:
         found = await self._resolve(envelope)
         await self._stops.refresh()
-        routed, kept = self._route(envelope, found)
+        policy = await self._policies.of(envelope.application_id)
+        routed, kept = self._route(envelope, found, policy)
+        if policy.frequency_caps:
+            kept += await self._take_capped(envelope, found, policy, routed)
         if not held.is_mine():
             raise Abandoned  # by now another may have decided, and otherwise
         await self._publish_outcomes(envelope, kept)
@@ -77,34 +94,64 @@ class Dispatch:
         )
         return await self._bus.call("subscription", "resolve", request, Resolved)
 
-    def _route(self, envelope: DispatchEnvelope, found: Resolved) -> tuple[dict[str, list[Delivery]], list[Outcome]]:
+    def _route(
+        self, envelope: DispatchEnvelope, found: Resolved, policy: Policy
+    ) -> tuple[dict[str, list[Delivery]], list[Outcome]]:
         recipients = {recipient.subscription_id: recipient for recipient in found.recipients}
         routed: dict[str, list[Delivery]] = defaultdict(list)
         kept: list[Outcome] = []
         now_ms, judging_ms = self._clock.now_ms(), self._clock.judging_ms()
-        stops = {channel: self._stops.of(envelope.application_id, channel) for channel in CHANNELS.values()}
         for item in envelope.items:
             recipient = recipients.get(item.subscription_id)
             refusal = decide(item, recipient, judging_ms, erased=key_id_of(item.sealed) not in found.keys)
             if refusal is None and recipient is not None:
-                channel = CHANNELS[recipient.type]
-                if (stop := stops[channel]) is not None:
-                    kept.append(stopped(item, stop, channel, now_ms))
-                    continue
-                try:
-                    delivery = self._deliver_to(envelope.application_id, item, recipient, found.keys)
-                except SealError:
-                    refusal = Refusal("failed", "content_erased", {"subscription_id": item.subscription_id})
-                else:
-                    routed[channel].append(delivery)
+                refusal = self._not_now(envelope, item, recipient, policy, judging_ms)
+                if refusal is None:
+                    try:
+                        delivery = self._deliver_to(envelope.application_id, item, recipient, found.keys, policy)
+                    except SealError:
+                        refusal = Refusal("failed", "content_erased", {"subscription_id": item.subscription_id})
+                    else:
+                        routed[CHANNELS[recipient.type]].append(delivery)
             if refusal is not None:
                 kept.append(refused(item, refusal, now_ms))
         return routed, kept
 
+    def _not_now(
+        self, envelope: DispatchEnvelope, item: Accepted, recipient: Recipient, policy: Policy, now_ms: int
+    ) -> Refusal | None:
+        channel = CHANNELS[recipient.type]
+        stop = self._stops.of(envelope.application_id, channel)
+        if stop is not None:
+            return stopped(stop, channel)
+        return not_now(item, recipient, channel, policy, envelope.lane, now_ms)
+
+    async def _take_capped(
+        self, envelope: DispatchEnvelope, found: Resolved, policy: Policy, routed: dict[str, list[Delivery]]
+    ) -> list[Outcome]:
+        """Removes from `routed` whoever got enough already. Only what would go out now is counted, once however often
+        its envelope comes. Raises `ServiceUnavailable`."""
+        going = {delivery.message_id for deliveries in routed.values() for delivery in deliveries}
+        recipients = {recipient.subscription_id: recipient for recipient in found.recipients}
+        items = [item for item in envelope.items if item.message_id in going]
+        sends = to_count(items, recipients, policy.frequency_caps, envelope.lane)
+        if not sends:
+            return []
+        request = ReserveSends(envelope.application_id, list(policy.frequency_caps), sends)
+        reserved = await self._bus.call("lifecycle", "reserve_sends", request, SendsReserved)
+        refusals = {capped.message_id: too_many(capped) for capped in reserved.capped}
+        for deliveries in routed.values():
+            deliveries[:] = [delivery for delivery in deliveries if delivery.message_id not in refusals]
+        now_ms = self._clock.now_ms()
+        return [refused(item, refusals[item.message_id], now_ms) for item in items if item.message_id in refusals]
+
     def _deliver_to(
-        self, application_id: str, item: Accepted, recipient: Recipient, keys: dict[bytes, bytes]
+        self, application_id: str, item: Accepted, recipient: Recipient, keys: dict[bytes, bytes], policy: Policy
     ) -> Delivery:
-        content = self._open(keys, item.sealed, associated(application_id, "message_events.sealed", item.message_id))
+        bound_to = associated(application_id, "message_events.sealed", item.message_id)
+        content = _decode_content(self._open(keys, item.sealed, bound_to))
+        if item.category == "ad":
+            content = as_law_asks(content, CHANNELS[recipient.type], recipient, policy.timezone)
         bound_to = associated(application_id, "subscriptions.sealed_token", recipient.subscription_id)
         token = self._open(keys, recipient.sealed_token, bound_to)
         return Delivery(
@@ -116,7 +163,7 @@ class Dispatch:
             registered_at_ms=recipient.registered_at_ms,
             test=recipient.test,
             deadline_ms=item.deadline_ms,
-            content=_decode_content(content),
+            content=content,
             token_kind=recipient.token_kind,
         )
 

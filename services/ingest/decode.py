@@ -13,6 +13,7 @@ from multidict import MultiMapping
 from libs.api.messages import BatchBody, BatchOfRaw, MessageItem
 from libs.errors import InvalidRequest, SignalError, ValidationFailed
 from libs.ids import UUID_PATTERN
+from libs.policy import LOCAL_TIME_PATTERN
 from services.ingest.errors import Reason
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -30,6 +31,7 @@ _NUL_ESCAPE = b"\\u0000"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _decode_any = msgspec.json.Decoder().decode
+_FORMS = {UUID_PATTERN: Reason("uuid"), LOCAL_TIME_PATTERN: Reason("local_time")}
 _MSGSPEC_PATH = re.compile(r"`\$\.?([^`]*)`$")
 
 
@@ -218,7 +220,7 @@ def _reasons(error: jsonschema_rs.ValidationError) -> Iterator[tuple[str, Reason
         case "enum":
             yield name, Reason("enum", ", ".join(str(option) for option in kind.options))
         case "pattern":
-            yield name, Reason("uuid") if kind.pattern == UUID_PATTERN else Reason("pattern", kind.pattern)
+            yield name, _FORMS.get(kind.pattern) or Reason("pattern", kind.pattern)
         case "format":
             yield name, Reason("format", kind.format)
         case limit:

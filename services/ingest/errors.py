@@ -108,6 +108,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "must be a time in RFC 3339, such as 2026-01-31T09:00:00Z",
         "RFC 3339 형식의 시각이어야 합니다 (예: 2026-01-31T09:00:00Z)",
     ),
+    "local_time": ("must be a time of day, such as 21:30", "21:30과 같은 시각이어야 합니다"),
     "cursor": ("is not a cursor that was answered here", "이 목록에서 받은 커서가 아닙니다"),
     "liquid": ("line {0[0]}: {0[1]}", "{0[0]}번째 줄: {0[1]}"),
     "liquid_value": (
@@ -153,6 +154,10 @@ TOLD: dict[str, str] = {
     "must be an e-mail address": "이메일 주소여야 합니다",
     "is not waiting for a confirmation": "확인을 기다리는 상태가 아닙니다",
     "is not a status that this type of subscription can report": "이 구독 유형이 보고할 수 없는 상태 코드입니다",
+    "must be the IANA name of a time zone, such as Asia/Seoul": "Asia/Seoul과 같은 IANA 시간대 이름이어야 합니다",
+    "must differ from start": "start와 달라야 합니다",
+    "must be at most 16384 bytes of JSON without NUL": "JSON으로 16384바이트 이하여야 하며 NUL을 포함할 수 없습니다",
+    "must have 1 to 200 printable characters": "출력 가능한 문자 1~200자여야 합니다",
     "is for Email and SMS only": "Email과 SMS에서만 사용할 수 있습니다",
     "must be at most 100 on one subscription": "구독 하나에 100개 이하여야 합니다",
     "must have names of 1 to 128 and values of at most 256 characters": "이름은 1~128자, 값은 256자 이하여야 합니다",

@@ -7,6 +7,7 @@ from aiohttp import hdrs, web
 
 from libs.clock import Clock
 from libs.service import Runtime, health_routes
+from services.ingest import application as own_application
 from services.ingest import (
     audit_log,
     consent,
@@ -50,6 +51,7 @@ ROUTES: tuple[Route, ...] = (
     *message_control.ROUTES,
     *receipts.ROUTES,
     *templates.ROUTES,
+    *own_application.ROUTES,
     *credentials.ROUTES,
     *stops.ROUTES,
     *audit_log.ROUTES,

@@ -108,8 +108,7 @@ async def _write(c: Connection, batch: list[_Sealed], at: int) -> list[Handoff]:
                 events.append(_event_row(request, message, sealed))
                 messages.append(_message_row(request, message, handoff.id))
     await queries.copy_created(c, events, messages)
-    await record(c, handoffs)
-    return handoffs
+    return await record(c, handoffs)
 
 
 def _grouped(batch: list[_Sealed]) -> dict[tuple[str, Lane], list[tuple[Accept, NewMessage, bytes]]]:

@@ -8,7 +8,7 @@ from libs.message import FINAL, Status
 from libs.pg import Connection, Pool, Row
 from libs.rpc import Cancelled, CancelMessage, ResendMessage, Resent
 
-from . import queries
+from . import queries, queries_window
 from . import queries_messages as own
 from .handoff import Handoff, Publisher, hand_off_again
 from .views import Views
@@ -25,8 +25,8 @@ class Control:
         self._cancels: Coalescer[CancelMessage, Cancelled] = Coalescer(self._cancel, concurrency=transactions)
 
     async def cancel(self, request: CancelMessage) -> Cancelled:
-        """Cancelled is what waited in `due`, and was taken from there in the same transaction; asked again, the answer
-        is the same. Raises `ResourceNotFound`, `MessageAlreadyProcessed`."""
+        """Cancelled is what waited in `due` or in an unpublished hand-off, and was taken from there in the same
+        transaction; asked again, the answer is the same. Raises `ResourceNotFound`, `MessageAlreadyProcessed`."""
         return await self._cancels.submit(request)
 
     async def _cancel(self, batch: list[CancelMessage]) -> Sequence[Cancelled | Exception]:
@@ -34,7 +34,7 @@ class Control:
             found = {str(row["id"]): row for row in await queries.lock_messages(c, [each.message_id for each in batch])}
             asked = {each.message_id: each for each in batch if _is_of(each, found.get(each.message_id))}
             open_ones = [i for i in asked if found[i]["status"] not in FINAL]
-            taken = await own.take_waiting(c, open_ones) if open_ones else set()
+            taken = await _taken(c, {i: str(found[i]["handoff_id"]) for i in open_ones}) if open_ones else set()
             if taken:
                 await queries.append(c, [_cancelled(found[i], asked[i].actor) for i in sorted(taken)])
                 found |= {str(row["id"]): row for row in await queries.update_projection(c, list(taken))}
@@ -78,6 +78,14 @@ async def _begin(c: Connection, request: ResendMessage, key: str) -> tuple[int, 
     await queries.extend(c, [(message_id, waited_ms, uncounted)])
     await queries.delete_due(c, [message_id])
     return attempt, await hand_off_again(c, [message_id], 0)
+
+
+async def _taken(c: Connection, handoffs: dict[str, str]) -> set[str]:
+    """Of messages and their hand-offs: those that nobody can send any more."""
+    waited = await own.take_waiting(c, list(handoffs))
+    others = {handoffs[i] for i in handoffs if i not in waited}
+    unpublished = await queries_window.lock_unpublished(c, list(others)) if others else set()
+    return waited | {i for i, handoff_id in handoffs.items() if i not in waited and handoff_id in unpublished}
 
 
 def _is_of(request: CancelMessage, message: Row | None) -> bool:

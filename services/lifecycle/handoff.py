@@ -10,11 +10,14 @@ from libs import telemetry
 from libs.bus import Bus, PublishFailed
 from libs.envelope import MAX_BYTES, MAX_ITEMS, Accepted, DispatchEnvelope, Lane, encode
 from libs.ids import new_id
-from libs.pg import Connection
+from libs.pg import Connection, Row
 from libs.subjects import dispatch
 
-from . import queries
+from . import queries, queries_window
+from .queries_window import NewHandoff
 
+WINDOW = 4_000
+"""Messages of one application and lane that may be unfinished at once: about a second's work (R11)."""
 _ITEM_OVERHEAD = 130
 """Bytes an item adds to its sealed content: ids, numbers, framing."""
 _OUTSTANDING = 64
@@ -29,6 +32,8 @@ class Handoff(msgspec.Struct, frozen=True):
     lane: Lane
     items: list[Accepted]
     repairs: int = 0
+    published: bool = True
+    """False: it waits for room in the window of its application and lane."""
 
     def envelope(self) -> DispatchEnvelope:
         return DispatchEnvelope(self.id, self.application_id, self.lane, self.items, marked=self.repairs > 0)
@@ -51,30 +56,44 @@ async def hand_off_again(c: Connection, ids: list[str], repairs: int) -> list[Ha
     """Within the caller's transaction: new hand-offs for messages that are in the log, whatever became of the last."""
     groups: dict[tuple[str, Lane], list[Accepted]] = defaultdict(list)
     for row in await queries.sendable(c, ids):
-        item = Accepted(
-            message_id=str(row["id"]),
-            subscription_id=str(row["subscription_id"]),
-            attempt=row["attempt"],
-            sealed=row["sealed"],
-            deadline_ms=row["deadline_ms"],
-            category=row["category"],
-        )
-        groups[str(row["application_id"]), row["lane"]].append(item)
+        groups[str(row["application_id"]), row["lane"]].append(item_of(row))
     handoffs = [
         Handoff(new_id(), application_id, lane, items[part], repairs)
         for (application_id, lane), items in groups.items()
         for part in cut(len(item.sealed) for item in items)
     ]
-    if handoffs:
-        await record(c, handoffs)
-        await queries.set_handoff(c, [(item.message_id, h.id) for h in handoffs for item in h.items])
-    return handoffs
+    await queries.set_handoff(c, [(item.message_id, h.id) for h in handoffs for item in h.items])
+    return await record(c, handoffs)
 
 
-async def record(c: Connection, handoffs: list[Handoff]) -> None:
-    await queries.insert_handoffs(
-        c, [(h.id, h.application_id, h.lane, [item.message_id for item in h.items], h.repairs) for h in handoffs]
+def item_of(row: Row) -> Accepted:
+    return Accepted(
+        message_id=str(row["id"]),
+        subscription_id=str(row["subscription_id"]),
+        attempt=row["attempt"],
+        sealed=row["sealed"],
+        deadline_ms=row["deadline_ms"],
+        category=row["category"],
     )
+
+
+async def record(c: Connection, handoffs: list[Handoff]) -> list[Handoff]:
+    """Within the caller's transaction. What does not fit the window of its application and lane waits (R11)."""
+    if not handoffs:
+        return []
+    rows = [
+        NewHandoff(
+            h.id,
+            h.application_id,
+            h.lane,
+            [item.message_id for item in h.items],
+            h.repairs,
+            min(item.deadline_ms for item in h.items),
+        )
+        for h in handoffs
+    ]
+    now = await queries_window.insert_handoffs(c, rows, WINDOW)
+    return [msgspec.structs.replace(h, published=h.id in now) for h in handoffs]
 
 
 class Publisher:
@@ -92,9 +111,12 @@ class Publisher:
             return
 
     def publish(self, handoffs: list[Handoff]) -> None:
-        """Until `timeout` from now, the wait for room included: what is published later may be handed off twice."""
+        """Those that may be; until `timeout` from now, the wait for room included: what is published later may be handed
+        off twice."""
         deadline = asyncio.get_running_loop().time() + self._timeout
         for handoff in handoffs:
+            if not handoff.published:
+                continue
             task = asyncio.create_task(self._publish(handoff, deadline))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -15,10 +15,12 @@ from .relay import Relay
 from .release import Release
 from .settings import Settings
 from .timekeeper import Timekeeper
+from .window import Window
 
 _RELAY_SECONDS = 0.05
 _DUE_SECONDS = 0.2
 _RELEASE_SECONDS = 0.5
+_WINDOW_SECONDS = 0.1
 _RECONCILE_SECONDS = 1.0
 _MEASURE_SECONDS = 2.0
 _HOUSEKEEPING_SECONDS = 30.0
@@ -40,6 +42,7 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
             every(_DUE_SECONDS, part.round, "timekeeper"),
             every(_RELEASE_SECONDS, Release(pool, bus).round, "release"),
             every(_HOUSEKEEPING_SECONDS, part.housekeeping, "housekeeping"),
+            *(every(_WINDOW_SECONDS, Window(pool, publisher, lane).round, "window") for lane in LANES),
         )
 
     parts: dict[str, Callable[[], Awaitable[None]]] = {

@@ -1,6 +1,6 @@
 """All SQL of the lifecycle service: constants, and one typed function each. Batches only."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from libs.message import Projection, Status
@@ -24,12 +24,6 @@ MESSAGE_COLUMNS = (
     "template_version",
 )
 
-INSERT_HANDOFFS = """
-INSERT INTO lifecycle.handoffs (id, application_id, lane, message_ids, repairs)
-SELECT h.id, h.application_id, h.lane, string_to_array(h.ids, ',')::uuid[], h.repairs
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[])
-    AS h (id, application_id, lane, ids, repairs)
-"""
 NOW_MS = "SELECT (extract(EPOCH FROM now()) * 1000)::bigint"
 
 INSERT_IDEMPOTENCY_KEYS = """
@@ -58,12 +52,6 @@ DELETE FROM lifecycle.idempotency_keys WHERE ctid = ANY (ARRAY(
 async def copy_created(c: Connection, events: Sequence[tuple[Any, ...]], messages: Sequence[tuple[Any, ...]]) -> None:
     await c.copy_records_to_table("message_events", schema_name="lifecycle", records=events, columns=EVENT_COLUMNS)
     await c.copy_records_to_table("messages", schema_name="lifecycle", records=messages, columns=MESSAGE_COLUMNS)
-
-
-async def insert_handoffs(c: Connection, handoffs: Iterable[tuple[str, str, str, list[str], int]]) -> None:
-    """Rows of (id, application_id, lane, message ids, repairs)."""
-    ids, applications, lanes, members, repairs = zip(*handoffs, strict=True)
-    await c.execute(INSERT_HANDOFFS, ids, applications, lanes, [",".join(group) for group in members], repairs)
 
 
 async def now_ms(c: Connection) -> int:
@@ -98,7 +86,7 @@ async def delete_old_idempotency_keys(c: Connection) -> None:
 # recording ------------------------------------------------------------------------------------------------------------
 
 LOCK_MESSAGES = """
-SELECT id, application_id, subscription_id, channel, lane, status, attempt, uncounted, waited_ms,
+SELECT id, application_id, subscription_id, channel, lane, status, attempt, uncounted, waited_ms, handoff_id,
     (extract(EPOCH FROM created_at) * 1000)::bigint AS created_at_ms,
     (extract(EPOCH FROM created_at) * 1000)::bigint + ttl::bigint * 1000 + waited_ms AS deadline_ms,
     (extract(EPOCH FROM cancelled_at) * 1000)::bigint AS cancelled_at_ms,
@@ -281,7 +269,7 @@ WHERE m.id = h.id
 """
 OLD_HANDOFFS = """
 SELECT id, message_ids, repairs FROM lifecycle.handoffs
-WHERE lane = $1 AND created_at < now() - $2 * interval '1 millisecond'
+WHERE lane = $1 AND published AND created_at < now() - $2 * interval '1 millisecond'
 ORDER BY created_at
 LIMIT $3
 """
@@ -337,6 +325,8 @@ async def sendable(c: Connection, ids: list[str]) -> list[Row]:
 
 async def set_handoff(c: Connection, pairs: Sequence[tuple[str, str]]) -> None:
     """Pairs of (message id, hand-off id)."""
+    if not pairs:
+        return
     await c.execute(SET_HANDOFF, *zip(*pairs, strict=True))
 
 

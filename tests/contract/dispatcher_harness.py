@@ -13,7 +13,22 @@ from libs.config import Nats
 from libs.envelope import Accepted, Content, DispatchEnvelope, Outcome, OutcomeEnvelope, SendEnvelope, encode
 from libs.errors import ServiceUnavailable
 from libs.ids import new_id
-from libs.rpc import AskTime, ListStops, Now, Recipient, Resolve, Resolved, Stop, Stops
+from libs.policy import Policy
+from libs.rpc import (
+    AskTime,
+    Capped,
+    GetPolicy,
+    ListStops,
+    Now,
+    PolicyFound,
+    Recipient,
+    ReserveSends,
+    Resolve,
+    Resolved,
+    SendsReserved,
+    Stop,
+    Stops,
+)
 from libs.seal import DataKey, KeyRing, associated
 from libs.subjects import dispatch, outcome, send, stream_of
 from services.dispatcher.settings import Dispatcher, Settings
@@ -74,6 +89,12 @@ class DispatcherHarness:
         self.stops_asked = 0
         self.stops_away = False
         """True: the application service cannot tell."""
+        self.policy = Policy()
+        self.reserved: list[ReserveSends] = []
+        self.full: dict[str, Capped] = {}
+        """Messages that find a cap full."""
+        self.lifecycle_away = False
+        """True: nobody can say how much somebody got already."""
         self.sends = {channel: Tap(bus, SEND, send("normal", channel, "local"), channel) for channel in ("apns", "fcm")}
         self.outcomes = Tap(bus, stream_of("OUTCOME", "normal"), outcome("normal", "dispatch", "local"), "recorder")
 
@@ -82,6 +103,15 @@ class DispatcherHarness:
         if self.stops_away:
             raise ServiceUnavailable(retry_after=1)
         return Stops(self.stops)
+
+    async def get_policy(self, _: GetPolicy) -> PolicyFound:
+        return PolicyFound(self.policy)
+
+    async def reserve_sends(self, request: ReserveSends) -> SendsReserved:
+        self.reserved.append(request)
+        if self.lifecycle_away:
+            raise ServiceUnavailable(retry_after=1)
+        return SendsReserved([self.full[s.message_id] for s in request.sends if s.message_id in self.full])
 
     async def open(self) -> None:
         for tap in (*self.sends.values(), self.outcomes):
@@ -121,8 +151,10 @@ async def harness_on(nats: Nats, ring_file: Path, *, subscription: bool = True) 
 
     async with connected(quick(nats), "peers") as bus:
         harness = DispatcherHarness(bus, KeyRing.load(ring_file))
-        await bus.serve("lifecycle", {"now": (AskTime, now)})
-        await bus.serve("application", {"stops": (ListStops, harness.list_stops)})
+        lifecycle = {"now": (AskTime, now), "reserve_sends": (ReserveSends, harness.reserve_sends)}
+        await bus.serve("lifecycle", lifecycle)
+        application = {"stops": (ListStops, harness.list_stops), "policy": (GetPolicy, harness.get_policy)}
+        await bus.serve("application", application)
         if subscription:
             await harness.subscriptions.serve(bus)
         await harness.open()

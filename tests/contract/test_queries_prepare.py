@@ -23,6 +23,7 @@ MODULES = (
     "lifecycle.queries",
     "lifecycle.queries_messages",
     "lifecycle.queries_stops",
+    "lifecycle.queries_window",
     "templating.queries",
 )
 

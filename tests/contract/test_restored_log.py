@@ -10,7 +10,8 @@ from libs.config import Database as DatabaseSettings
 from libs.events import EventBatch, PublishedEvent
 from libs.ids import new_id
 from libs.pg import Pool, connect_pool, single_connection
-from services.lifecycle import queries
+from services.lifecycle import queries, queries_window
+from services.lifecycle.queries_window import NewHandoff
 from services.lifecycle.restore import REASON, Settled, settle
 from tests.databases import Database
 
@@ -46,7 +47,9 @@ class Log:
             if due is not None:
                 await queries.insert_due(c, [(message_id, APPLICATION, "normal", int(seconds * 1000), due)])
             else:
-                await queries.insert_handoffs(c, [(new_id(), APPLICATION, "normal", [message_id], 0)])
+                await queries_window.insert_handoffs(
+                    c, [NewHandoff(new_id(), APPLICATION, "normal", [message_id], 0, 2**42)], 1_000
+                )
         return message_id
 
     async def settle(

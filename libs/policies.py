@@ -1,0 +1,88 @@
+"""Policies of applications as the pipeline sees them: asked for every two seconds, kept while nobody answers."""
+
+import asyncio
+from collections import OrderedDict
+from functools import partial
+
+import msgspec
+
+from libs import telemetry
+from libs.bus import Bus
+from libs.clock import Clock
+from libs.errors import ResourceNotFound, ServiceUnavailable, SignalError
+from libs.policy import Policy
+from libs.rpc import GetPolicy, PolicyFound
+
+APPLICATIONS = 10_000
+"""Kept: those used last."""
+FRESH_SECONDS = 2.0
+_ASK_SECONDS = 1.0
+_log = telemetry.logger("policies")
+
+
+class _Known(msgspec.Struct):
+    policy: Policy | None
+    """None: never heard of yet."""
+    ask_at: float
+    """Monotonic seconds."""
+
+
+class PolicyBoard:
+    """What applications set for their own sending; a change is seen within three seconds."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._answered = True
+
+    async def of(self, application_id: str) -> Policy:
+        """Of an application that is gone, the default. Raises `ServiceUnavailable` while nothing is known of it at all.
+
+        While nobody answers, what was known last serves on, and the next question is not waited for.
+        """
+        known = self._known.get(application_id)
+        if known is None or self._clock.monotonic() >= known.ask_at:
+            asking = self._ask_once(application_id)
+            if self._answered or known is None or known.policy is None:
+                await asyncio.shield(asking)
+                known = self._known.get(application_id)
+        if known is None or known.policy is None:
+            raise ServiceUnavailable(service="application", retry_after=1)
+        return known.policy
+
+    def _ask_once(self, application_id: str) -> asyncio.Task[None]:
+        """Everybody who needs it waits for the one question."""
+        asking = self._asking.get(application_id)
+        if asking is None:
+            asking = self._asking[application_id] = asyncio.create_task(self._ask(application_id))
+            asking.add_done_callback(partial(self._asked, application_id))
+        return asking
+
+    async def _ask(self, application_id: str) -> None:
+        known = self._known.get(application_id)
+        policy = known.policy if known else None
+        try:
+            request = GetPolicy(application_id)
+            policy = (await self._bus.call("application", "policy", request, PolicyFound, timeout=_ASK_SECONDS)).policy
+        except ResourceNotFound:
+            policy = Policy()
+        except (SignalError, msgspec.ValidationError) as error:  # away, broken, or of another version
+            if self._answered:
+                _log.warning("policies_unknown", error_type=type(error).__name__)
+            self._answered = False
+        else:
+            self._answered = True
+        self._keep(application_id, policy)
+
+    def _keep(self, application_id: str, policy: Policy | None) -> None:
+        self._known[application_id] = _Known(policy, self._clock.monotonic() + FRESH_SECONDS)
+        self._known.move_to_end(application_id)
+        if len(self._known) > APPLICATIONS:
+            self._known.popitem(last=False)
+
+    def _asked(self, application_id: str, task: asyncio.Task[None]) -> None:
+        del self._asking[application_id]
+        if not task.cancelled():
+            task.exception()  # seen here too, for when everybody who waited has gone

@@ -1,0 +1,148 @@
+"""SQL of hand-offs: recorded, published at once or later (R5, R11), forgotten when their messages are through."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from libs.pg import Connection, Row
+
+# Unfinished: what is published and not yet forgotten, and what a rate or a slow provider sent back to `due`.
+UNFINISHED = """
+    (SELECT coalesce(sum(o.size), 0) FROM lifecycle.handoffs AS o
+        WHERE o.application_id = p.application_id AND o.lane = p.lane AND o.published)
+    + (SELECT count(*) FROM (
+        SELECT FROM lifecycle.due AS d
+        WHERE d.application_id = p.application_id AND d.lane = p.lane AND d.reason IN ('rate_limit', 'provider_slow')
+        LIMIT {window}) AS pressed)
+"""
+# What does not fit the window of its application and lane waits, and so does all that comes after it.
+INSERT_HANDOFFS = f"""
+WITH given AS (
+    SELECT h.*, sum(h.size) OVER (PARTITION BY h.application_id, h.lane ORDER BY h.place) - h.size AS before
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::bigint[])
+        WITH ORDINALITY AS h (id, application_id, lane, ids, repairs, size, expires_at_ms, place)
+), crowded AS MATERIALIZED (
+    SELECT p.application_id, p.lane, {UNFINISHED.format(window="$8")} AS unfinished,
+        EXISTS (
+            SELECT FROM lifecycle.handoffs AS w
+            WHERE w.application_id = p.application_id AND w.lane = p.lane AND NOT w.published) AS waiting
+    FROM (SELECT DISTINCT application_id, lane FROM given) AS p
+)
+INSERT INTO lifecycle.handoffs (id, application_id, lane, message_ids, repairs, size, expires_at, published)
+SELECT g.id, g.application_id, g.lane, string_to_array(g.ids, ',')::uuid[], g.repairs, g.size,
+    to_timestamp(g.expires_at_ms / 1000.0), NOT c.waiting AND c.unfinished + g.before < $8
+FROM given AS g
+JOIN crowded AS c ON c.application_id = g.application_id AND c.lane = g.lane
+RETURNING id, published
+"""  # noqa: S608 - made of constants
+# One step of the index for each application that waits in the lane, however much.
+WAITING = f"""
+WITH RECURSIVE waiting AS (
+    (SELECT application_id FROM lifecycle.handoffs
+    WHERE lane = $1 AND NOT published ORDER BY application_id LIMIT 1)
+    UNION ALL
+    SELECT following.application_id
+    FROM waiting CROSS JOIN LATERAL (
+        SELECT h.application_id FROM lifecycle.handoffs AS h
+        WHERE h.lane = $1 AND NOT h.published AND h.application_id > waiting.application_id
+        ORDER BY h.application_id LIMIT 1) AS following
+)
+SELECT p.application_id, greatest(0, $2 - {UNFINISHED.format(window="$2")}) AS room
+FROM (SELECT application_id, $1::text AS lane FROM waiting) AS p
+"""  # noqa: S608 - made of constants
+# The oldest first, while there is room. Their age counts from now on: the reconciler looks for what was published.
+PUBLISH = """
+UPDATE lifecycle.handoffs AS h SET published = true, created_at = now()
+FROM unnest($2::uuid[], $3::bigint[]) AS r (application_id, room)
+CROSS JOIN LATERAL (
+    SELECT picked.id FROM (
+        SELECT w.id, sum(w.size) OVER (ORDER BY w.id) - w.size AS before
+        FROM (
+            SELECT id, size FROM lifecycle.handoffs
+            WHERE lane = $1 AND application_id = r.application_id AND NOT published
+            ORDER BY id LIMIT 100 FOR UPDATE) AS w) AS picked
+    WHERE picked.before < r.room) AS next
+WHERE h.id = next.id
+RETURNING h.id, h.application_id, h.repairs
+"""
+# What an envelope is made of, from the log: for hand-offs that waited, without what ended meanwhile.
+CONTENTS = """
+SELECT h.id AS handoff_id, m.id, m.subscription_id, m.category, m.attempt, m.sealed, m.deadline_ms
+FROM lifecycle.handoffs AS h
+CROSS JOIN LATERAL unnest(h.message_ids) WITH ORDINALITY AS member (id, place)
+CROSS JOIN LATERAL (
+    SELECT messages.id, messages.subscription_id, messages.category, messages.attempt, e.sealed,
+        (extract(EPOCH FROM messages.created_at) * 1000)::bigint
+            + messages.ttl::bigint * 1000 + messages.waited_ms AS deadline_ms
+    FROM lifecycle.messages
+    JOIN lifecycle.message_events AS e
+        ON e.message_id = messages.id AND e.kind = 'created' AND e.attempt = 1 AND e.key = ''
+    WHERE messages.id = member.id AND messages.handoff_id = h.id AND messages.status IN ('pending', 'errored')
+    OFFSET 0) AS m
+WHERE h.id = ANY ($1::uuid[])
+ORDER BY h.id, member.place
+"""
+# Nothing of them is open: final, in due, or handed off again. One look at the first open message tells the others.
+FORGET_FINISHED = """
+DELETE FROM lifecycle.handoffs AS h
+USING (
+    SELECT id, message_ids FROM lifecycle.handoffs
+    WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3) AS looked_at
+WHERE h.id = looked_at.id AND NOT EXISTS (
+    SELECT FROM unnest(looked_at.message_ids) AS member (id)
+    CROSS JOIN LATERAL (
+        SELECT m.id FROM lifecycle.messages AS m
+        WHERE m.id = member.id AND m.handoff_id = looked_at.id AND m.status IN ('pending', 'errored')
+            AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
+        OFFSET 0) AS still_open)
+"""
+LOOKED_AT = """
+SELECT max(id::text) AS last, count(*) AS handoffs FROM (
+    SELECT id FROM lifecycle.handoffs WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3) AS looked_at
+"""
+# Which of these messages wait in a hand-off that nobody has published, and that nobody can publish meanwhile.
+LOCK_UNPUBLISHED = """
+SELECT id FROM lifecycle.handoffs WHERE id = ANY ($1::uuid[]) AND NOT published ORDER BY id FOR UPDATE
+"""
+
+
+class NewHandoff(NamedTuple):
+    id: str
+    application_id: str
+    lane: str
+    message_ids: list[str]
+    repairs: int
+    expires_at_ms: int
+    """When the first of its messages expires."""
+
+
+async def insert_handoffs(c: Connection, handoffs: Sequence[NewHandoff], window: int) -> set[str]:
+    """Returns the ids of those that may be published at once; the others wait."""
+    ids, applications, lanes, members, repairs, expiries = zip(*handoffs, strict=True)
+    texts, sizes = [",".join(each) for each in members], [len(each) for each in members]
+    rows = await c.fetch(INSERT_HANDOFFS, ids, applications, lanes, texts, repairs, sizes, expiries, window)
+    return {str(row["id"]) for row in rows if row["published"]}
+
+
+async def waiting(c: Connection, lane: str, window: int) -> dict[str, int]:
+    """Application id to the messages that may be published for it now."""
+    return {str(row["application_id"]): int(row["room"]) for row in await c.fetch(WAITING, lane, window)}
+
+
+async def publish(c: Connection, lane: str, rooms: dict[str, int]) -> list[Row]:
+    """The hand-offs (id, application id, repairs) that are to be published after the commit."""
+    return await c.fetch(PUBLISH, lane, list(rooms), list(rooms.values()))
+
+
+async def contents(c: Connection, handoff_ids: Sequence[str]) -> list[Row]:
+    return await c.fetch(CONTENTS, list(handoff_ids))
+
+
+async def forget_finished(c: Connection, lane: str, after: str, limit: int) -> str | None:
+    """Looks at `limit` published hand-offs behind the id `after`. Returns where to go on; None: those were the last."""
+    looked_at = await c.fetchrow(LOOKED_AT, lane, after, limit)
+    await c.execute(FORGET_FINISHED, lane, after, limit)
+    return None if looked_at is None or looked_at["handoffs"] < limit else str(looked_at["last"])
+
+
+async def lock_unpublished(c: Connection, handoff_ids: Sequence[str]) -> set[str]:
+    return {str(row["id"]) for row in await c.fetch(LOCK_UNPUBLISHED, list(handoff_ids))}

@@ -1,0 +1,65 @@
+"""R11: an application has at most a window of unfinished messages in a lane; its other hand-offs wait their turn."""
+
+from collections import defaultdict
+from itertools import chain, zip_longest
+
+from libs import telemetry
+from libs.envelope import Accepted, Lane
+from libs.pg import Connection, Pool
+
+from . import queries_window as queries
+from .handoff import WINDOW, Handoff, Publisher, item_of
+
+_PAGE = 500
+"""Hand-offs that one round looks at, whether they are through."""
+_APPLICATIONS = 8
+"""Served in one round: with the window, the bound of what is in memory."""
+_FIRST = "00000000-0000-0000-0000-000000000000"
+
+
+class Window:
+    """Of one lane. Runs in one process at a time; what it publishes and then loses is the reconciler's to find."""
+
+    def __init__(self, pool: Pool, publisher: Publisher, lane: Lane) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        self._lane = lane
+        self._looked_at = _FIRST
+        self._served = _FIRST
+        self._waiting = telemetry.gauge("applications_waiting", lane=lane)
+
+    async def round(self) -> bool:
+        """Forget what is through, publish what there is room for. True where there may be more at once."""
+        async with self._pool.connection() as c:
+            last = await queries.forget_finished(c, self._lane, self._looked_at, _PAGE)
+            rooms = await queries.waiting(c, self._lane, WINDOW)
+        self._looked_at = last or _FIRST
+        self._waiting.set(len(rooms))
+        in_turn = self._in_turn([application_id for application_id, room in rooms.items() if room > 0])
+        if in_turn:
+            self._served = in_turn[-1]
+            await self._publisher.room()
+            async with self._pool.transaction() as c:
+                handoffs = await self._take(c, {i: rooms[i] for i in in_turn})
+            self._publisher.publish(handoffs)
+        return last is not None or len(in_turn) == _APPLICATIONS
+
+    def _in_turn(self, applications: list[str]) -> list[str]:
+        """Some of them, beginning behind the one that was served last."""
+        later = [i for i in applications if i > self._served]
+        return (later + [i for i in applications if i <= self._served])[:_APPLICATIONS]
+
+    async def _take(self, c: Connection, rooms: dict[str, int]) -> list[Handoff]:
+        taken = {str(row["id"]): row for row in await queries.publish(c, self._lane, rooms)}
+        items: dict[str, list[Accepted]] = defaultdict(list)
+        for row in await queries.contents(c, list(taken)):
+            items[str(row["handoff_id"])].append(item_of(row))
+        of_each: dict[str, list[Handoff]] = {i: [] for i in rooms}
+        for handoff_id in sorted(items):
+            row = taken[handoff_id]
+            application_id = str(row["application_id"])
+            of_each[application_id].append(
+                Handoff(handoff_id, application_id, self._lane, items[handoff_id], row["repairs"])
+            )
+        one_of_each = zip_longest(*of_each.values())
+        return [handoff for handoff in chain.from_iterable(one_of_each) if handoff is not None]
