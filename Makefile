@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint types generate verify bench fuzz population faults faults-short compose-env lock clean
+.PHONY: help install run demo test lint types generate verify bench fuzz population faults faults-short soak burst compose-env lock clean
 
 # The first Python that is new enough. `make PYTHON=/path/to/python3 …` names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -77,6 +77,12 @@ faults: install ## Kill and break every part under 20,000 messages each, and che
 
 faults-short: install ## The kills alone, under 2,000 messages each: what CI runs
 	$(BIN)/pytest tests/faults -m kills --messages 2000 $(ARGS)
+
+soak: install ## Half the maximum rate for ten minutes, a process killed every five seconds (ARGS="--minutes 60")
+	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+burst: install ## Three times the maximum rate for a minute: what is accepted arrives, the rest is refused politely
+	$(BIN)/python -m tests.faults.burst $(ARGS)
 
 compose-env: install ## Write .env, fresh secrets for docker compose; an .env that is there stays
 	@test -e .env || (umask 077 && $(BIN)/python deploy/compose/new_env.py > .env.new && mv .env.new .env)

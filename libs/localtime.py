@@ -77,8 +77,9 @@ def quiet_until(start: str, end: str, zone: Zone, now_ms: int) -> int | None:
 
 
 def local_text(moment_ms: int, zone: Zone) -> str:
-    """As a clock and a calendar there show it: `2026-07-01 09:00`."""
-    return _at(moment_ms, _load(zone.name)).strftime("%Y-%m-%d %H:%M")
+    """As a calendar and a clock there show it: `2026-07-01 09:00`, with its seconds where there are any."""
+    shown = _at(moment_ms, _load(zone.name))
+    return f"{shown:%Y-%m-%d %H:%M:%S}" if shown.second else f"{shown:%Y-%m-%d %H:%M}"
 
 
 def _at(moment_ms: int, tz: ZoneInfo) -> datetime:

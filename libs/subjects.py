@@ -43,6 +43,10 @@ def erasures(application_id: str) -> str:
     return f"signal.erasures.{application_id}"
 
 
+def alerts(application_id: str) -> str:
+    return f"signal.alerts.{application_id}"
+
+
 def rpc(service: str, verb: str) -> str:
     return f"signal.rpc.{service}.{verb}"
 
@@ -64,9 +68,11 @@ RING = "signal.ring"
 EVENTS = "EVENTS"
 DEAD = "DEAD"
 ERASURES = "ERASURES"
+ALERTS = "ALERTS"
 STREAMS: tuple[Stream, ...] = (
     *(stream for lane in LANES for stream in _lane_streams(lane)),
     Stream(EVENTS, ("signal.events.*", "signal.subscriptions.*"), "limits", 7 * DAY, "committed events"),
     Stream(DEAD, ("signal.dead.*",), "limits", 30 * DAY, "what could not be processed, and why"),
     Stream(ERASURES, ("signal.erasures.*",), "limits", None, "whom a restored backup must forget again"),
+    Stream(ALERTS, ("signal.alerts.*",), "limits", 30 * DAY, "what an operator should know at once"),
 )

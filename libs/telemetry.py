@@ -28,8 +28,11 @@ GaugeName = Literal[
     "relay_lag_seconds",  # age of the oldest committed event not yet on EVENTS
     "handoffs_open",  # hand-offs not yet known to be through
     "due_waiting",  # rows in due
+    "weeks_ahead",  # weekly tables of the log that are ready beyond the present week: below 2 somebody must look
+    "oldest_week_days",  # days since the oldest week of the log that is not put away began
     "applications_waiting",  # applications with hand-offs beyond their window, by lane
-    "breaker_open",  # providers paused for bad credentials
+    "breaker_open",  # applications whose way to a provider is paused, by channel
+    "breaker_waiting",  # messages that wait for a breaker to close, by channel
 ]
 HistogramName = Literal[
     "delivery_duration_seconds",  # one provider call

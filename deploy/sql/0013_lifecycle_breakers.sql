@@ -29,7 +29,7 @@ CREATE TABLE lifecycle.alerts (
 -- What waits until somebody ends it (a stop, a breaker) has this set once that happened: it is due then.
 ALTER TABLE lifecycle.due ADD COLUMN released_at timestamptz;
 DROP INDEX lifecycle.due_stopped;
-CREATE INDEX due_held ON lifecycle.due (application_id, reason, since)
+CREATE INDEX due_held ON lifecycle.due (application_id, reason, message_id)
     WHERE released_at IS NULL AND (reason LIKE 'breaker:%' OR reason LIKE 'emergency_stop:%');
 CREATE INDEX due_released ON lifecycle.due (released_at) WHERE released_at IS NOT NULL;
 

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from libs.api.fields import SubscriptionType, TagName, TagValue, Time
 from libs.api.subscriptions import DeviceInfo
+from libs.policy import QuietHours
 
 
 class ImportLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -22,6 +23,9 @@ class ImportLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fal
     installation_id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     subscription_status: Literal[1, 0, -2, -31, -99] = 1
     """An import may bring along who has unsubscribed elsewhere; it never takes a refusal back."""
+    night_consent: bool | None = None
+    quiet_hours: QuietHours | None = None
+    """CSV: the columns `quiet_hours.start` and so on; several `categories` with commas between them."""
 
 
 class Import(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from libs.api.fields import (
     ExternalId,
     Id,
     Json,
+    LocalTime,
     Moment,
     Name,
     Pagination,
@@ -51,6 +52,11 @@ class Sending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False,
     """Seconds."""
     category: Literal["info", "ad"] = "info"
     collapse_key: Annotated[str, Meta(min_length=1, max_length=MAX_COLLAPSE_KEY)] | None = None
+    scheduled_at: Moment | None = None
+    """Not to be sent before, and its `ttl` counts from then: at most 366 days ahead. None, or past: at once."""
+    send_at_local: LocalTime | None = None
+    """At the next such time of the recipient's day, from `scheduled_at` on where that is given. Their time zone is that
+    of the subscription, else of its country, else the application's, else UTC."""
 
 
 class MessageItem(Sending, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -106,6 +112,8 @@ class SentTo(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     type: str
     message_id: str | msgspec.UnsetType = msgspec.UNSET
     """Absent with `validate_only`."""
+    scheduled_at: Time | msgspec.UnsetType = msgspec.UNSET
+    """When it will be sent. Absent: at once."""
 
 
 class MessageSent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -117,6 +125,8 @@ class MessageSent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     """Of several, the first."""
     message_id: str | msgspec.UnsetType = msgspec.UNSET
     created_at: Time | msgspec.UnsetType = msgspec.UNSET
+    scheduled_at: Time | msgspec.UnsetType = msgspec.UNSET
+    """When it will be sent. Absent: at once."""
     messages: list[SentTo] | msgspec.UnsetType = msgspec.UNSET
     """To a person: all messages that it led to."""
 
@@ -132,6 +142,8 @@ class ItemResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     message_id: str | msgspec.UnsetType | None = msgspec.UNSET
     status: Literal["pending", "valid"] | msgspec.UnsetType = msgspec.UNSET
+    scheduled_at: Time | msgspec.UnsetType = msgspec.UNSET
+    """When it will be sent. Absent: at once."""
     messages: list[SentTo] | msgspec.UnsetType = msgspec.UNSET
     """To a person: all messages that the item led to."""
     error: ApiError | msgspec.UnsetType = msgspec.UNSET
@@ -163,6 +175,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """True: the person was erased, and the content with them."""
     status: Status
     created_at: Time
+    scheduled_at: Time | None
+    """When it is to be sent, as it was set last. None: it was sent at once."""
     sent_at: Time | None
     received_at: Time | None
     converted_at: Time | None

@@ -17,6 +17,7 @@ from libs.api.fields import (
     TagValue,
     Time,
 )
+from libs.policy import QuietHours
 
 MANY = 1_000
 """Subscriptions in one request."""
@@ -59,6 +60,8 @@ class SubscriptionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Email and SMS: nothing is sent until the address is confirmed."""
     night_consent: bool | None = None
     """Agreed to advertisements at night (21:00 to 08:00) too."""
+    quiet_hours: QuietHours | UnsetType | None = UNSET
+    """Instead of the application's; null: the application's."""
     identity_token: Annotated[str, Meta(max_length=8192)] | None = None
     """With a `client` key: the JWT by which the application's back end vouches for `user_id`."""
 
@@ -84,6 +87,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
     ad_consent: bool
     night_consent: bool
+    quiet_hours: QuietHours | None
+    """Their own; null: the application's."""
     installation_id: str | None
     created_at: Time
     updated_at: Time
@@ -119,6 +124,8 @@ class SubscriptionUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """What the SDK saw on the device: 1 when permission was granted, else a code of push or in-app (REF-002 §3, §7)."""
     ad_consent: bool | None = None
     night_consent: bool | None = None
+    quiet_hours: QuietHours | UnsetType | None = UNSET
+    """null: from now on the application's."""
     application_id: Name | None = None
 
 

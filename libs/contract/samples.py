@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from libs.alerts import Alert
 from libs.dead import DeadLetter
 from libs.envelope import (
     Accepted,
@@ -38,7 +39,7 @@ class Sample(NamedTuple):
 
     @property
     def is_json(self) -> bool:
-        return isinstance(self.value, EventBatch | DeadLetter)
+        return isinstance(self.value, EventBatch | DeadLetter | Alert)
 
     def file(self, name: str) -> str:
         """Where its bytes are kept, under `proto/`."""
@@ -185,6 +186,22 @@ SAMPLES: dict[str, tuple[Sample, ...]] = {
                 subscription_ids=[_SUBSCRIPTION],
                 key_ids=[bytes(range(16))],
                 requested_at_ms=_MOMENT_MS,
+            ),
+        ),
+    ),
+    "alerts": (
+        Sample(
+            1,
+            Alert(
+                kind="breaker_closed",
+                application_id=_APPLICATION,
+                channel="apns",
+                reason="InvalidProviderToken",
+                retry_class="credentials",
+                opened_at=datetime(2025, 11, 24, 16, 0, 0, 123456, tzinfo=UTC),
+                occurred_at=datetime(2025, 11, 24, 16, 5, 0, tzinfo=UTC),
+                failures=3,
+                waiting=1200,
             ),
         ),
     ),

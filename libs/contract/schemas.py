@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from libs import rpc
+from libs.alerts import Alert
 from libs.contract.notes import field_notes, summary
 from libs.contract.verbs import Verb
 from libs.dead import DeadLetter
@@ -23,6 +24,7 @@ ON_STREAMS: dict[str, type[msgspec.Struct]] = {
     "send_envelope": SendEnvelope,
     "outcome_envelope": OutcomeEnvelope,
     "erasure_record": rpc.ErasureRecord,
+    "alert": Alert,
 }
 """What lies on the streams, by the name of its schema."""
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from libs.alerts import Alert
 from libs.contract.samples import SAMPLES
 from libs.dead import DeadLetter
 from libs.envelope import DispatchEnvelope, OutcomeEnvelope, SendEnvelope
@@ -86,6 +87,15 @@ CHANNELS: tuple[Channel, ...] = (
         ErasureRecord,
         _MSGPACK,
         ("subscription",),
+        (),
+    ),
+    Channel(
+        "alerts",
+        "signal.alerts.{application_id}",
+        "ALERTS",
+        Alert,
+        _JSON,
+        ("lifecycle",),
         (),
     ),
 )

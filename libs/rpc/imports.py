@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from libs.policy import QuietHours
 from libs.rpc.subscription import SubscriptionView
 
 MAX_ERRORS = 1_000
@@ -37,6 +38,9 @@ class ImportRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ad_consent: bool | None = None
     installation_id: str | None = None
     status: int = 1
+    night_consent: bool | None = None
+    quiet_hours: QuietHours | None = None
+    """None: what there is stays."""
 
 
 class ImportFailure(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -299,9 +299,9 @@ class Rescheduled(msgspec.Struct, frozen=True):
 
 
 class ResendMany(msgspec.Struct, frozen=True):
-    """lifecycle.resend_many -> ResentMany. All failed messages that a filter finds, a bounded number at a time.
+    """lifecycle.resend_many -> ResentMany; raises validation_error. A page of all that a filter finds.
 
-    `request.status` is `failed` or `cancelled`; `before`, `limit` and the filters are those of a list.
+    `request.status` is `failed` or `cancelled`, its `limit` at most 1,000; `before` and the filters are those of a list.
     """
 
     request: ListMessages
@@ -328,7 +328,7 @@ class SendToReserve(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ReserveSends(msgspec.Struct, frozen=True):
-    """lifecycle.reserve_sends -> SendsReserved, after the commit. Counts messages against frequency caps.
+    """lifecycle.reserve_sends -> SendsReserved, after the commit; raises validation_error. Counts against frequency caps.
 
     A message that has a place already keeps it; one that failed or was cancelled takes none.
     """
@@ -355,7 +355,8 @@ class SendsReserved(msgspec.Struct, frozen=True):
 
 
 class ReportBreaker(msgspec.Struct, frozen=True):
-    """lifecycle.report_breaker -> Empty. What a sender learned of an application's way to a provider.
+    """lifecycle.report_breaker -> Empty; raises resource_not_found. What a sender learned of an application's way to
+    a provider.
 
     `failed` opens the breaker, or keeps it open for longer; `healed` closes it.
     """
@@ -365,12 +366,20 @@ class ReportBreaker(msgspec.Struct, frozen=True):
     verdict: Literal["failed", "healed"]
     reason: str = ""
     """Of the failure: a code without secrets."""
-    retry_class: str = ""
+    retry_class: Literal["network", "outage", "credentials"] = "outage"
+    """Of the failure."""
     region: str = ""
 
 
 class ListBreakers(msgspec.Struct, frozen=True):
     """lifecycle.breakers -> OpenBreakers. Those that are open, of all applications: few."""
+
+    application_id: str | None = None
+    """Only this one's."""
+    channel: str | None = None
+    """Only those of this one."""
+    count_waiting: bool = False
+    """Count the messages too: then of at most 500 breakers, else of 10,000."""
 
 
 class OpenBreaker(msgspec.Struct, frozen=True):
@@ -384,7 +393,7 @@ class OpenBreaker(msgspec.Struct, frozen=True):
     failures: int
     """Probes that failed since it opened, the first failure included."""
     waiting: int = 0
-    """Messages that wait for it; counted to 10,000."""
+    """Messages that wait for it, where they were to be counted; counted to 10,000."""
 
 
 class OpenBreakers(msgspec.Struct, frozen=True):

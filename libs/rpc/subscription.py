@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from libs.policy import QuietHours
 
@@ -54,6 +55,8 @@ class CreateSubscription(msgspec.Struct, frozen=True):
     """Id for the subscription if one is made: derived from an Idempotency-Key, so that a repetition finds the same."""
     night_consent: bool | None = None
     act: Act = "api"
+    quiet_hours: QuietHours | UnsetType | None = UNSET
+    """None: the application's."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -80,7 +83,7 @@ class UpdateSubscription(msgspec.Struct, frozen=True):
     """subscription.update -> SubscriptionView; raises resource_not_found, invalid_token, duplicate_subscription,
     validation_error.
 
-    What is None stays as it is. PATCH and PUT: the fields of `device_info` that are None stay too.
+    What is None stays as it is, but for `quiet_hours`. The fields of `device_info` that are None stay too.
     """
 
     application_id: str
@@ -94,6 +97,8 @@ class UpdateSubscription(msgspec.Struct, frozen=True):
     """As the SDK reports permission and device states; the table of transitions decides (REF-002)."""
     ad_consent: bool | None = None
     night_consent: bool | None = None
+    quiet_hours: QuietHours | UnsetType | None = UNSET
+    """None: the application's from now on."""
 
 
 class SetStatus(msgspec.Struct, frozen=True):
@@ -220,6 +225,8 @@ class SubscriptionView(msgspec.Struct, frozen=True):
     installation_id: str | None = None
     night_consent: bool = False
     token_updated_at_ms: int | None = None
+    quiet_hours: QuietHours | None = None
+    """Their own; None: the application's."""
 
 
 class Resolve(msgspec.Struct, frozen=True):

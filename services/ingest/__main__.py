@@ -3,12 +3,15 @@
 from aiohttp import web
 
 from libs.bus import Bus
+from libs.policies import PolicyBoard
+from libs.reference_time import follow, reference_clock
 from libs.service import Runtime, main
 from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Keys
 from services.ingest.exchange import Gateway
 from services.ingest.recipients import Recipients
 from services.ingest.routes import application, runner_of
+from services.ingest.schedule import Schedules
 from services.ingest.settings import Settings
 from services.ingest.templated import Renderer
 from services.ingest.tls import context_of
@@ -18,7 +21,10 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     bus = await Bus.connect(settings.nats, runtime.name)
     runtime.on_stop(bus.close)
     runtime.readiness("nats", bus.is_ready)
-    gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus), Acceptor(bus), Renderer(bus))
+    clock = reference_clock(bus, runtime.clock)
+    runtime.spawn(follow(clock), "clock")
+    schedules = Schedules(clock, PolicyBoard(bus, runtime.clock))
+    gateway = Gateway(bus, Keys(bus, runtime.clock), Recipients(bus), Acceptor(bus), Renderer(bus), schedules)
     http = settings.http
     runner = runner_of(application(gateway, http, runtime), http)
     await runner.setup()

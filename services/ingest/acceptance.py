@@ -20,6 +20,7 @@ from libs.rpc import NewMessage, Recipient, Rendered
 from services.ingest.decode import MAX_DEPTH, refuse, too_deep, unstorable
 from services.ingest.errors import Reason
 from services.ingest.recipients import Reachable
+from services.ingest.schedule import Due
 
 CHANNELS: Mapping[str, str] = {"iOSPush": "apns", "AndroidPush": "fcm"}
 """Subscription type to sender channel, for the types that can be used."""
@@ -81,10 +82,12 @@ def _check_content(title: str | None, body: str | None, push: Push | None, data:
         raise InvalidMessageContent(fields={"title": missing, "body": missing})
 
 
-def new_message(item: MessageItem, reachable: Reachable, lane: Lane, rendered: Rendered | None = None) -> NewMessage:
+def new_message(
+    item: MessageItem, reachable: Reachable, lane: Lane, rendered: Rendered | None = None, due: Due | None = None
+) -> NewMessage:
     """Raises the refusal: disabled or unusable recipient; content that its channel cannot carry.
 
-    `rendered`: the content, where the item names a template.
+    `rendered`: the content, where the item names a template. `due`: when, where that is later.
     """
     recipient = reachable.recipient
     channel = channel_to(item, recipient)
@@ -102,6 +105,8 @@ def new_message(item: MessageItem, reachable: Reachable, lane: Lane, rendered: R
         collapse_key=item.collapse_key,
         why=_inputs(recipient, rendered),
         user_id=recipient.user_id,
+        due_at_ms=None if due is None else due.at_ms,
+        scheduled={} if due is None else due.told,
     )
 
 

@@ -109,6 +109,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "RFC 3339 형식의 시각이어야 합니다 (예: 2026-01-31T09:00:00Z)",
     ),
     "local_time": ("must be a time of day, such as 21:30", "21:30과 같은 시각이어야 합니다"),
+    "days_ahead": ("must be at most {} days ahead", "지금부터 {}일 이내여야 합니다"),
+    "schedule": (
+        "either scheduled_at or send_at_local is required",
+        "scheduled_at과 send_at_local 중 하나는 필수 입력 항목입니다",
+    ),
     "cursor": ("is not a cursor that was answered here", "이 목록에서 받은 커서가 아닙니다"),
     "liquid": ("line {0[0]}: {0[1]}", "{0[0]}번째 줄: {0[1]}"),
     "liquid_value": (

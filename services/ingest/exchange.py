@@ -15,6 +15,7 @@ from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Caller, Keys
 from services.ingest.errors import Language
 from services.ingest.recipients import Recipients
+from services.ingest.schedule import Schedules
 from services.ingest.templated import Renderer
 
 I = TypeVar("I")  # noqa: E741 - input
@@ -33,6 +34,7 @@ class Gateway(NamedTuple):
     recipients: Recipients
     acceptor: Acceptor
     renderer: Renderer
+    schedules: Schedules
 
 
 class Answer(NamedTuple):

@@ -9,6 +9,7 @@ import msgspec
 from libs import rpc
 from libs.api.imports import Import, ImportLine, RefusedLine, RefusedLines, RefusedLinesQuery
 from libs.errors import SignalError, ValidationFailed
+from libs.policy import SAME_TIMES, is_empty
 from libs.tokens import normalised
 from services.ingest.decode import Decoder, refuse, unstorable
 from services.ingest.errors import Reason
@@ -22,7 +23,8 @@ IN_FLIGHT = 4
 """Parts of one import under way at once: one is read and checked while others are sealed and committed."""
 PART_SECONDS = 30.0
 
-_NESTED = ("tags", "device_info")
+_NESTED = ("tags", "device_info", "quiet_hours")
+_LIST = "quiet_hours.categories"
 _line = Decoder(ImportLine)
 
 
@@ -115,7 +117,7 @@ def _from_fields(fields: dict[str, str] | None) -> ImportLine:
     for name, text in fields.items():
         group, dot, inner = name.partition(".")
         if dot and group in _NESTED and group not in fields:
-            nested.setdefault(group, {})[inner] = text
+            nested.setdefault(group, {})[inner] = text.split(",") if name == _LIST else text
         else:
             nested[name] = text
     refuse(unstorable(nested))
@@ -136,6 +138,9 @@ def _check(records: _Parsed) -> _Checked:
 
 
 def _row(line: int, given: ImportLine) -> rpc.ImportRow:
+    """Raises `InvalidToken`, `ValidationFailed`."""
+    if given.quiet_hours is not None and is_empty(given.quiet_hours):
+        raise ValidationFailed(fields={"quiet_hours.end": SAME_TIMES})
     device = {} if given.device_info is None else msgspec.to_builtins(given.device_info)
     device = {name: value for name, value in device.items() if value is not None}
     if "country_code" in device:
@@ -151,6 +156,8 @@ def _row(line: int, given: ImportLine) -> rpc.ImportRow:
         ad_consent=given.ad_consent,
         installation_id=given.installation_id,
         status=given.subscription_status,
+        night_consent=given.night_consent,
+        quiet_hours=given.quiet_hours,
     )
 
 

@@ -6,13 +6,11 @@ from msgspec import UNSET
 from libs import rpc
 from libs.api.messages import Event, EventBrief, Message, MessageList, MessageListed, MessagesQuery, Timeline
 from libs.envelope import Content
-from libs.errors import ResourceNotFound, TemplateNotFound, ValidationFailed
-from libs.ids import is_id
-from services.ingest.decode import unix_ms
-from services.ingest.errors import Language, Reason
+from services.ingest.errors import Language
 from services.ingest.exchange import Answer, Call, Gateway, Route
+from services.ingest.message_filters import filtered
 from services.ingest.render import pagination, rfc3339, rfc3339_or_none
-from services.ingest.why import explain_event, explain_message
+from services.ingest.why import explain_event, explain_message, scheduled_ms
 
 _decode_content = msgspec.msgpack.Decoder(Content).decode
 
@@ -25,52 +23,12 @@ async def list_messages(gateway: Gateway, call: Call[MessagesQuery]) -> Answer:
 
 
 async def _page(gateway: Gateway, call: Call[MessagesQuery]) -> rpc.MessagePage:
-    query, application_id = call.input, call.caller.application_id
-    before = None if query.cursor is None else _before(query.cursor)
-    from_ms, to_ms = unix_ms("from", query.from_), unix_ms("to", query.to)
-    user_id = None if query.user_id is None else await _user(gateway, application_id, query.user_id)
-    template_id = None if query.template_id is None else await _template(gateway, application_id, query.template_id)
-    if (query.user_id is not None and user_id is None) or (query.template_id is not None and template_id is None):
+    query = call.input
+    offset = 0 if query.cursor is not None else (query.page - 1) * query.per_page
+    question = await filtered(gateway, call.caller.application_id, query, limit=query.per_page, offset=offset)
+    if question is None:
         return rpc.MessagePage([], 0)
-    question = rpc.ListMessages(
-        application_id=application_id,
-        limit=query.per_page,
-        before=before,
-        offset=0 if before is not None else (query.page - 1) * query.per_page,
-        status=query.status,
-        channel=query.channel,
-        lane=query.priority,
-        category=query.category,
-        subscription_id=query.subscription_id,
-        user_id=user_id,
-        template_id=template_id,
-        from_ms=from_ms,
-        to_ms=to_ms,
-    )
     return await gateway.bus.call("lifecycle", "list", question, rpc.MessagePage)
-
-
-def _before(cursor: str) -> str:
-    """Raises `ValidationFailed`."""
-    if not is_id(cursor):
-        raise ValidationFailed(fields={"cursor": Reason("cursor")})
-    return cursor.lower()
-
-
-async def _user(gateway: Gateway, application_id: str, name: str) -> str | None:
-    """Our id of a user. One that is gone may still be asked for by our id: the messages are there."""
-    question = rpc.UserSubscriptions(application_id, name)
-    try:
-        return (await gateway.bus.call("subscription", "of_user", question, rpc.SubscriptionsOfUser)).user_id
-    except ResourceNotFound:
-        return name if is_id(name) else None
-
-
-async def _template(gateway: Gateway, application_id: str, name: str) -> str | None:
-    try:
-        return (await gateway.bus.call("templating", "get", rpc.GetTemplate(application_id, name), rpc.TemplateView)).id
-    except TemplateNotFound:
-        return None
 
 
 def _listed(message: rpc.MessageSummary) -> MessageListed:
@@ -110,6 +68,7 @@ def rendered(view: rpc.MessageView) -> Message:
         content_erased=True if view.content is None else UNSET,
         status=view.status,
         created_at=rfc3339(view.created_at_ms),
+        scheduled_at=rfc3339_or_none(scheduled_ms(view)),
         sent_at=rfc3339_or_none(view.sent_at_ms),
         received_at=rfc3339_or_none(view.received_at_ms),
         converted_at=rfc3339_or_none(view.converted_at_ms),

@@ -1,22 +1,18 @@
 """Messages: send one, send many, with content of their own or from a template, to a subscription or to a person."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from libs import rpc, telemetry
 from libs.api.messages import (
     MAX_BATCH,
-    ApiError,
     BatchBody,
     BatchSent,
-    ItemResult,
     MessageBody,
     MessageItem,
     MessageSent,
-    SentTo,
     TemplateMessageBody,
 )
 from libs.envelope import Lane
@@ -26,29 +22,21 @@ from services.ingest.decode import Batch, decode_batch
 from services.ingest.errors import Language, Reason, describe
 from services.ingest.exchange import Answer, Call, Gateway, Route
 from services.ingest.idempotency import Settled, accept, earlier, guard_of
+from services.ingest.message_answers import (
+    OfPerson,
+    Results,
+    Sent,
+    answer_to_batch,
+    answer_to_one,
+    due_times,
+    messages_of_person,
+)
 from services.ingest.recipients import Reachable
-from services.ingest.render import rfc3339
+from services.ingest.schedule import Timing, check_time, due_of
 from services.ingest.targets import Found, chosen, find, target
 from services.ingest.templated import Renderings, rendered_for
 
-OfPerson = tuple[str, str, str]
-"""One of the messages to a person: its id, its subscription, that one's type."""
 Draft = tuple[MessageItem, list[Reachable]]
-
-
-class Sent(msgspec.Struct, frozen=True, array_like=True):
-    """The answer to one message, as it is kept under an Idempotency-Key."""
-
-    message_id: str
-    subscription_id: str
-    of_person: list[OfPerson] | None = None
-
-
-class Results(msgspec.Struct, frozen=True, array_like=True):
-    """The answer to a batch, likewise: for each item the id of its message, its messages to a person, or the `error`
-    object."""
-
-    items: list[str | list[OfPerson] | dict[str, Any]]
 
 
 async def send(gateway: Gateway, call: Call[MessageBody]) -> Answer:
@@ -73,53 +61,33 @@ def _count_refusal(error: SignalError) -> None:
 
 async def _send(gateway: Gateway, call: Call[Any], body: MessageBody) -> Answer:
     check_item(body)
+    check_time(body, gateway.schedules.now_ms())
     guard = guard_of(call)
     if body.validate_only:
         guard = None
     before = await earlier(gateway, call, guard, Sent)
     if before is not None:
-        return _sent(before)
+        return answer_to_one(before, "pending")
     lane, application_id = body.priority or "normal", call.caller.application_id
     reachable = await target(gateway.recipients, application_id, body, lane)
     renderings = await gateway.renderer.one(application_id, body, reachable, lane)
-    messages = _messages((body, reachable), lane, renderings)
-    of_person = None if body.external_id is None else _of_person(messages, reachable)
-    sent = Sent(messages[0].message_id, messages[0].subscription_id, of_person)
+    timing = await gateway.schedules.timing(application_id, [body])
+    messages = _messages((body, reachable), lane, renderings, timing)
+    of_person = None if body.external_id is None else messages_of_person(messages, reachable)
+    sent = Sent(messages[0].message_id, messages[0].subscription_id, of_person, due_times(messages))
     if body.validate_only:
-        to = UNSET if of_person is None else _told(of_person, "valid")
-        return Answer(200, MessageSent(status="valid", subscription_id=sent.subscription_id, messages=to))
-    return _sent(await accept(gateway, call, "single", messages, guard, sent))
+        return answer_to_one(Settled(sent, 0, {}), "valid")
+    return answer_to_one(await accept(gateway, call, "single", messages, guard, sent), "pending")
 
 
-def _messages(draft: Draft, lane: Lane, renderings: Renderings | None) -> list[rpc.NewMessage]:
+def _messages(draft: Draft, lane: Lane, renderings: Renderings | None, timing: Timing) -> list[rpc.NewMessage]:
     item, reachable = draft
-    if renderings is None:
-        return [new_message(item, each, lane) for each in reachable]
-    return [new_message(item, each, lane, rendered_for(item, each.recipient, renderings)) for each in reachable]
-
-
-def _of_person(messages: list[rpc.NewMessage], reachable: list[Reachable]) -> list[OfPerson]:
-    pairs = zip(messages, reachable, strict=True)
-    return [(message.message_id, message.subscription_id, each.recipient.type) for message, each in pairs]
-
-
-def _told(of_person: list[OfPerson], status: Literal["pending", "valid"]) -> list[SentTo]:
-    return [
-        SentTo(subscription_id=subscription, type=kind, message_id=UNSET if status == "valid" else message)
-        for message, subscription, kind in of_person
-    ]
-
-
-def _sent(settled: Settled[Sent]) -> Answer:
-    sent = settled.answer
-    data = MessageSent(
-        status="pending",
-        subscription_id=sent.subscription_id,
-        message_id=sent.message_id,
-        created_at=rfc3339(settled.created_at_ms),
-        messages=UNSET if sent.of_person is None else _told(sent.of_person, "pending"),
-    )
-    return Answer(201, data, settled.headers)
+    made = []
+    for each in reachable:
+        rendered = None if renderings is None else rendered_for(item, each.recipient, renderings)
+        due = due_of(item, each.recipient, timing)
+        made.append(new_message(item, each, lane, rendered, due if due and due.at_ms > timing.now_ms else None))
+    return made
 
 
 async def send_batch(gateway: Gateway, call: Call[Batch]) -> Answer:
@@ -129,19 +97,20 @@ async def send_batch(gateway: Gateway, call: Call[Batch]) -> Answer:
         guard = None
     before = await earlier(gateway, call, guard, Results)
     if before is not None:
-        return _results(before, "pending")
+        return answer_to_batch(before, "pending")
     application_id = call.caller.application_id
-    drafts = _drafts(batch.items, await find(gateway.recipients, application_id, batch.items))
+    timing = await gateway.schedules.timing(application_id, batch.items)
+    drafts = _drafts(batch.items, await find(gateway.recipients, application_id, batch.items), timing)
     good = [draft for draft in drafts if not isinstance(draft, SignalError)]
     renderings = iter(await gateway.renderer.many(application_id, good))
-    messages, results = _sort(drafts, renderings, call.language)
+    messages, results = _sort(drafts, renderings, timing, call.language)
     if batch.validate_only or not messages:
         # Nothing happened that a repetition could do twice: nothing is kept under the key.
-        return _results(Settled(results, 0, {}), "valid")
-    return _results(await accept(gateway, call, "batch", messages, guard, results), "pending")
+        return answer_to_batch(Settled(results, 0, {}), "valid")
+    return answer_to_batch(await accept(gateway, call, "batch", messages, guard, results), "pending")
 
 
-def _drafts(items: Sequence[MessageItem | SignalError], found: Found) -> list[Draft | SignalError]:
+def _drafts(items: Sequence[MessageItem | SignalError], found: Found, timing: Timing) -> list[Draft | SignalError]:
     """Each item and whom it goes to, or why it cannot."""
     drafts: list[Draft | SignalError] = []
     room = MAX_BATCH
@@ -150,6 +119,7 @@ def _drafts(items: Sequence[MessageItem | SignalError], found: Found) -> list[Dr
             if isinstance(item, SignalError):
                 raise item
             check_item(item)
+            check_time(item, timing.now_ms)
             reachable = chosen(item, found)
             if len(reachable) > room:
                 raise ValidationFailed(fields={"strategy": Reason("batch_full", MAX_BATCH)})
@@ -162,7 +132,7 @@ def _drafts(items: Sequence[MessageItem | SignalError], found: Found) -> list[Dr
 
 
 def _sort(
-    drafts: list[Draft | SignalError], renderings: Iterator[Renderings | None], language: Language
+    drafts: list[Draft | SignalError], renderings: Iterator[Renderings | None], timing: Timing, language: Language
 ) -> tuple[list[rpc.NewMessage], Results]:
     messages: list[rpc.NewMessage] = []
     results: list[str | list[OfPerson] | dict[str, Any]] = []
@@ -171,31 +141,14 @@ def _sort(
             if isinstance(draft, SignalError):
                 raise draft
             item, reachable = draft
-            made = _messages(draft, item.priority or "bulk", next(renderings))
+            made = _messages(draft, item.priority or "bulk", next(renderings), timing)
         except SignalError as error:
             _count_refusal(error)
             results.append(describe(error, language))
         else:
             messages += made
-            results.append(made[0].message_id if item.external_id is None else _of_person(made, reachable))
-    return messages, Results(results)
-
-
-def _results(settled: Settled[Results], status: Literal["pending", "valid"]) -> Answer:
-    items = settled.answer.items
-    rendered = [_result(item, status) for item in items]
-    refused = sum(isinstance(item, dict) for item in items)
-    return Answer(200, BatchSent(rendered, len(items) - refused, refused), settled.headers)
-
-
-def _result(item: str | list[OfPerson] | dict[str, Any], status: Literal["pending", "valid"]) -> ItemResult:
-    if isinstance(item, dict):
-        return ItemResult(error=ApiError(**item))
-    of_person: list[SentTo] | UnsetType = UNSET
-    if not isinstance(item, str):
-        of_person = _told(item, status)
-        item = item[0][0]
-    return ItemResult(message_id=None if status == "valid" else item, status=status, messages=of_person)
+            results.append(made[0].message_id if item.external_id is None else messages_of_person(made, reachable))
+    return messages, Results(results, due_times(messages))
 
 
 TO_SOMEBODY = (

@@ -21,6 +21,7 @@ def rendered(view: rpc.SubscriptionView) -> Subscription:
         tags=view.tags,
         ad_consent=view.ad_consent,
         night_consent=view.night_consent,
+        quiet_hours=view.quiet_hours,
         installation_id=view.installation_id,
         created_at=rfc3339(view.created_at_ms),
         updated_at=rfc3339(view.updated_at_ms),

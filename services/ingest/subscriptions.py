@@ -59,6 +59,7 @@ async def _register(gateway: Gateway, call: Call[SubscriptionBody], *, upsert: b
         new_id=call.new_id,
         night_consent=body.night_consent,
         act=_act(caller),
+        quiet_hours=body.quiet_hours,
     )
     return _registered(await gateway.bus.call("subscription", "create", request, rpc.Registered))
 
@@ -113,6 +114,7 @@ async def update(gateway: Gateway, call: Call[SubscriptionUpdate]) -> Answer:
         subscription_status=body.subscription_status,
         ad_consent=body.ad_consent,
         night_consent=body.night_consent,
+        quiet_hours=body.quiet_hours,
     )
     view = await gateway.bus.call("subscription", "update", request, rpc.SubscriptionView)
     return Answer(200, rendered(view), modified_ms=modified_ms(view))

@@ -9,6 +9,8 @@ from libs.service import Runtime, main
 
 from . import queries
 from .accept import Acceptor
+from .breakers import Breakers
+from .caps import Caps
 from .control import Control
 from .export import Exporter
 from .forget import Forgetter
@@ -17,6 +19,8 @@ from .handoff import Publisher
 from .outcomes import Outcomes
 from .parts import spawn_singletons
 from .record import Recorder
+from .resend import Resender
+from .schedule import Rescheduler
 from .seals import Seals
 from .settings import Settings
 from .views import Views
@@ -45,9 +49,11 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     acceptor = Acceptor(pool, ring, publisher, own.transactions)
     seals = Seals(pool, bus, ring)
     views = Views(pool, seals)
-    control = Control(pool, publisher, views, own.transactions)
+    control = Control(pool, own.transactions)
     sealing = Exporter(pool, seals), seals, Forgetter(pool)
-    handlers = Handlers(pool, bus, acceptor, recorder, views, runtime.clock, control, *sealing)
+    breakers = Breakers(pool, own.breaker_seconds)
+    later = Rescheduler(pool, own.transactions), Resender(pool, publisher, seals), Caps(pool, own.transactions)
+    handlers = Handlers(pool, bus, acceptor, recorder, views, runtime.clock, control, *sealing, breakers, *later)
     await bus.serve("lifecycle", handlers.verbs())
 
 

@@ -16,13 +16,15 @@ from libs.pg import Connection, Pool
 from libs.rpc import Accept, AcceptReply, LookUpIdempotency, NewMessage, Remember, Replay
 from libs.seal import KeyRing, associated
 
-from . import queries
+from . import queries, schedule
 from .handoff import Handoff, Publisher, cut, record
 from .idempotency import answered_before, keep, look_up
 
 DEFAULT_TTL = 86_400
 """Seconds: pending for more than a day is expired (SEQ-003 §10)."""
 CONTENT_COLUMN = "message_events.sealed"
+_Member = tuple[Accept, NewMessage, bytes]
+"""A message of a request, with its sealed content."""
 
 
 class _Sealed(msgspec.Struct):
@@ -100,24 +102,34 @@ class Acceptor:
 
 async def _write(c: Connection, batch: list[_Sealed], at: int) -> list[Handoff]:
     events, messages, handoffs = [], [], []
-    for (application_id, lane), group in _grouped(batch).items():
+    groups, later = _parted(batch, at)
+    for (application_id, lane), group in groups.items():
         for part in cut(len(sealed) for _, _, sealed in group):
             handoff = Handoff(new_id(), application_id, lane, [_item(m, sealed, at) for _, m, sealed in group[part]])
             handoffs.append(handoff)
             for request, message, sealed in group[part]:
                 events.append(_event_row(request, message, sealed))
                 messages.append(_message_row(request, message, handoff.id))
+    for request, message, sealed in later:
+        events += [_event_row(request, message, sealed), schedule.event_row(request, message)]
+        messages.append(_message_row(request, message, schedule.NO_HANDOFF))
     await queries.copy_created(c, events, messages)
+    await schedule.put_off(c, later)
     return await record(c, handoffs)
 
 
-def _grouped(batch: list[_Sealed]) -> dict[tuple[str, Lane], list[tuple[Accept, NewMessage, bytes]]]:
-    """An envelope holds one application and one lane."""
-    groups: dict[tuple[str, Lane], list[tuple[Accept, NewMessage, bytes]]] = {}
+def _parted(batch: list[_Sealed], at: int) -> tuple[dict[tuple[str, Lane], list[_Member]], list[_Member]]:
+    """What goes now, as an envelope holds it: one application and one lane; and what waits for its time."""
+    groups: dict[tuple[str, Lane], list[_Member]] = {}
+    later: list[_Member] = []
     for one in batch:
         for message, ciphertext in zip(one.request.messages, one.ciphertexts, strict=True):
-            groups.setdefault((one.request.application_id, message.lane), []).append((one.request, message, ciphertext))
-    return groups
+            member = (one.request, message, ciphertext)
+            if schedule.is_later(message, at):
+                later.append(member)
+            else:
+                groups.setdefault((one.request.application_id, message.lane), []).append(member)
+    return groups, later
 
 
 def _item(message: NewMessage, sealed: bytes, at: int) -> Accepted:

@@ -1,4 +1,4 @@
-"""What lifecycle keeps about an erased person beside the log: messages that wait, and answers that are remembered."""
+"""What lifecycle keeps about an erased person beside the log: messages that wait, remembered answers, counted sends."""
 
 from libs.errors import ValidationFailed
 from libs.ids import is_id
@@ -6,7 +6,7 @@ from libs.message import FINAL
 from libs.pg import Connection, Pool
 from libs.rpc import Empty, ForgetSubjects
 
-from . import queries, queries_erasure
+from . import queries, queries_caps, queries_erasure
 
 PAGE = 500
 REASON = "content_erased"
@@ -27,6 +27,7 @@ class Forgetter:
                 more = await _settle(c, request)
         async with self._pool.connection() as c:
             await queries_erasure.forget_answers(c, request.application_id, subjects)
+            await queries_caps.forget_subjects(c, request.application_id, subjects)
         return Empty()
 
 

@@ -25,30 +25,43 @@ from libs.rpc import (
     GetMessage,
     Known,
     KnownOutcomes,
+    ListBreakers,
     ListMessages,
     LookUpIdempotency,
     MessagePage,
     MessagesExport,
     MessageView,
     Now,
+    OpenBreakers,
     Receipt,
     ReceiptReply,
     Remember,
     Replay,
+    ReportBreaker,
+    Rescheduled,
+    RescheduleMessage,
+    ResendMany,
     ResendMessage,
     Resent,
+    ResentMany,
+    ReserveSends,
+    SendsReserved,
     Verdict,
 )
 from libs.subjects import stream_of
 
 from . import queries
 from .accept import Acceptor
+from .breakers import Breakers
+from .caps import Caps
 from .control import Control
 from .export import Exporter
 from .forget import Forgetter
 from .listing import Listing
 from .reconcile import passed
 from .record import Facts, Recorder
+from .resend import Resender
+from .schedule import Rescheduler
 from .seals import Seals
 from .views import Views
 
@@ -68,6 +81,10 @@ class Handlers:
         exporter: Exporter,
         seals: Seals,
         forgetter: Forgetter,
+        breakers: Breakers,
+        rescheduler: Rescheduler,
+        resender: Resender,
+        caps: Caps,
     ) -> None:
         self._pool = pool
         self._bus = bus
@@ -80,6 +97,10 @@ class Handlers:
         self._seals = seals
         self._exporter = exporter
         self._forgetter = forgetter
+        self._breakers = breakers
+        self._rescheduler = rescheduler
+        self._resender = resender
+        self._caps = caps
 
     def verbs(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[Any], Awaitable[msgspec.Struct]]]]:
         return {
@@ -90,12 +111,17 @@ class Handlers:
             "get": (GetMessage, self.get),
             "list": (ListMessages, self.page),
             "cancel": (CancelMessage, self.cancel),
+            "reschedule": (RescheduleMessage, self.reschedule),
             "resend": (ResendMessage, self.resend),
+            "resend_many": (ResendMany, self.resend_many),
+            "reserve_sends": (ReserveSends, self.reserve_sends),
             "export": (ExportMessages, self.export),
             "forget": (ForgetSubjects, self.forget),
             "receipt": (Receipt, self.receipt),
             "known_outcomes": (KnownOutcomes, self.known_outcomes),
             "now": (AskTime, self.now),
+            "report_breaker": (ReportBreaker, self.report_breaker),
+            "breakers": (ListBreakers, self.breakers),
         }
 
     async def accept(self, request: Accept) -> AcceptReply:
@@ -122,8 +148,17 @@ class Handlers:
     async def cancel(self, request: CancelMessage) -> Cancelled:
         return await self._control.cancel(request)
 
+    async def reschedule(self, request: RescheduleMessage) -> Rescheduled:
+        return await self._rescheduler.reschedule(request)
+
     async def resend(self, request: ResendMessage) -> Resent:
-        return await self._control.resend(request)
+        return await self._resender.resend(request)
+
+    async def resend_many(self, request: ResendMany) -> ResentMany:
+        return await self._resender.resend_many(request)
+
+    async def reserve_sends(self, request: ReserveSends) -> SendsReserved:
+        return await self._caps.reserve(request)
 
     async def export(self, request: ExportMessages) -> MessagesExport:
         return await self._exporter.page(request)
@@ -170,3 +205,9 @@ class Handlers:
     async def now(self, _: AskTime) -> Now:
         async with self._pool.connection() as c:
             return Now(unix_ms=await queries.now_ms(c))
+
+    async def report_breaker(self, request: ReportBreaker) -> Empty:
+        return await self._breakers.report(request)
+
+    async def breakers(self, request: ListBreakers) -> OpenBreakers:
+        return await self._breakers.list(request)

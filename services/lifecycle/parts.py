@@ -8,6 +8,7 @@ from libs.envelope import LANES
 from libs.pg import Pool
 from libs.service import Runtime
 
+from .breakers import Alerts
 from .handoff import Publisher
 from .leader import every, lead
 from .reconcile import Reconciler
@@ -21,6 +22,7 @@ _RELAY_SECONDS = 0.05
 _DUE_SECONDS = 0.2
 _RELEASE_SECONDS = 0.5
 _WINDOW_SECONDS = 0.1
+_ALERTS_SECONDS = 0.5
 _RECONCILE_SECONDS = 1.0
 _MEASURE_SECONDS = 2.0
 _HOUSEKEEPING_SECONDS = 30.0
@@ -37,10 +39,13 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
         await _all(*(every(_RECONCILE_SECONDS, part.round, "reconciler") for part in parts))
 
     async def timekeeper() -> None:
-        part = Timekeeper(pool, publisher)
+        part, alerts = Timekeeper(pool, publisher), Alerts(pool, bus)
+        release = Release(pool, bus, runtime.clock, settings.lifecycle.breaker_seconds)
         await _all(
             every(_DUE_SECONDS, part.round, "timekeeper"),
-            every(_RELEASE_SECONDS, Release(pool, bus).round, "release"),
+            every(_RELEASE_SECONDS, release.round, "release"),
+            every(_ALERTS_SECONDS, alerts.round, "alerts"),
+            every(_HOUSEKEEPING_SECONDS, alerts.measure, "breakers"),
             every(_HOUSEKEEPING_SECONDS, part.housekeeping, "housekeeping"),
             *(every(_WINDOW_SECONDS, Window(pool, publisher, lane).round, "window") for lane in LANES),
         )

@@ -308,9 +308,10 @@ FOR NO KEY UPDATE SKIP LOCKED
 """
 TAKE_DUE = """
 DELETE FROM lifecycle.due WHERE message_id = ANY ($1::uuid[]) AND due_at <= now()
-RETURNING message_id, reason, (extract(EPOCH FROM now() - since) * 1000)::bigint AS waited_ms
+RETURNING message_id, reason,
+    (extract(EPOCH FROM CASE WHEN reason = 'scheduled' THEN due_at ELSE now() END - since) * 1000)::bigint AS waited_ms
 """
-# Sums of what the `retried` events say, so that a rebuild finds the same.
+# Sums of what the `retried` and `routed` events say, so that a rebuild finds the same.
 EXTEND = """
 UPDATE lifecycle.messages AS m SET waited_ms = m.waited_ms + x.waited_ms, uncounted = m.uncounted + x.uncounted
 FROM unnest($1::uuid[], $2::bigint[], $3::smallint[]) AS x (id, waited_ms, uncounted)
@@ -365,7 +366,7 @@ async def lock_due_messages(c: Connection, ids: list[str]) -> list[Row]:
 
 
 async def take_due(c: Connection, ids: list[str]) -> dict[str, tuple[str, int]]:
-    """Message id to what it waited for, and for how many milliseconds."""
+    """Message id to what it waited for, and for how many milliseconds: a scheduled one until the time that was set."""
     return {str(row["message_id"]): (row["reason"], row["waited_ms"]) for row in await c.fetch(TAKE_DUE, ids)}
 
 

@@ -129,12 +129,8 @@ def _first_id_at(unix_ms: int) -> str:
 
 TAKE_WAITING = "DELETE FROM lifecycle.due WHERE message_id = ANY ($1::uuid[]) RETURNING message_id"
 SELECT_RESENT = """
-SELECT attempt FROM lifecycle.message_events
-WHERE message_id = $1 AND application_id = $2 AND kind = 'retried' AND key = $3
-"""
-SELECT_SEALED = """
-SELECT sealed FROM lifecycle.message_events
-WHERE message_id = $1 AND application_id = $2 AND kind = 'created' AND attempt = 1 AND key = ''
+SELECT message_id, attempt FROM lifecycle.message_events
+WHERE message_id = ANY ($2::uuid[]) AND application_id = $1 AND kind = 'retried' AND key = $3
 """
 
 
@@ -143,13 +139,7 @@ async def take_waiting(c: Connection, ids: Sequence[str]) -> set[str]:
     return {str(row["message_id"]) for row in await c.fetch(TAKE_WAITING, ids)}
 
 
-async def resent(c: Connection, message_id: str, application_id: str, key: str) -> int | None:
-    """The attempt that was begun under this key; None: none was."""
-    found = await c.fetchval(SELECT_RESENT, message_id, application_id, key)
-    return None if found is None else int(found)
-
-
-async def sealed(c: Connection, message_id: str, application_id: str) -> bytes | None:
-    """None: no such message of this application."""
-    found: bytes | None = await c.fetchval(SELECT_SEALED, message_id, application_id)
-    return found
+async def resent(c: Connection, application_id: str, ids: Sequence[str], key: str) -> dict[str, int]:
+    """The attempts that were begun under this key, by message id."""
+    rows = await c.fetch(SELECT_RESENT, application_id, ids, key)
+    return {str(row["message_id"]): row["attempt"] for row in rows}

@@ -1,46 +1,49 @@
-"""SQL of the lifecycle service for emergency stops: what they hold lies in `due`, in the far future."""
+"""SQL of the lifecycle service for what waits in `due` until somebody ends it: a stop is released, a breaker closes."""
 
 from collections.abc import Sequence
 
 from libs.pg import Connection
 
-# One step of the index for each application and channel, however many messages they hold.
-HELD_CHANNELS = """
+# One step of the index for each application and reason, however many messages they hold.
+HELD = """
 WITH RECURSIVE held AS (
     (SELECT application_id, reason FROM lifecycle.due
-    WHERE reason LIKE 'emergency_stop:%'
+    WHERE released_at IS NULL AND (reason LIKE 'breaker:%' OR reason LIKE 'emergency_stop:%')
     ORDER BY application_id, reason LIMIT 1)
     UNION ALL
     SELECT following.application_id, following.reason
     FROM held CROSS JOIN LATERAL (
         SELECT application_id, reason FROM lifecycle.due AS d
-        WHERE reason LIKE 'emergency_stop:%' AND (d.application_id, d.reason) > (held.application_id, held.reason)
+        WHERE released_at IS NULL AND (reason LIKE 'breaker:%' OR reason LIKE 'emergency_stop:%')
+            AND (d.application_id, d.reason) > (held.application_id, held.reason)
         ORDER BY d.application_id, d.reason LIMIT 1) AS following
 )
-SELECT application_id, split_part(reason, ':', 2) AS channel FROM held
+SELECT application_id, reason FROM held
 """
 COUNT_RELEASED = """
-SELECT count(*) FROM (
-    SELECT FROM lifecycle.due WHERE due_at <= now() AND reason LIKE 'emergency_stop:%' LIMIT $1) AS released
+SELECT count(*) FROM (SELECT FROM lifecycle.due WHERE released_at IS NOT NULL LIMIT $1) AS released
 """
-# The oldest first. Rows that somebody else has locked are left to the next round, so that nobody waits in a circle.
+# The oldest first, also among themselves. Rows that somebody else has locked are left to the next round, so that nobody
+# waits in a circle.
 RELEASE = """
-UPDATE lifecycle.due AS d SET due_at = now()
+UPDATE lifecycle.due AS d
+SET due_at = now() - ($3 - picked.place) * interval '1 microsecond', released_at = now()
 FROM unnest($1::uuid[], $2::text[]) AS r (application_id, reason)
 CROSS JOIN LATERAL (
-    SELECT message_id FROM lifecycle.due AS h
-    WHERE h.application_id = r.application_id AND h.reason = r.reason AND h.reason LIKE 'emergency_stop:%'
-        AND h.due_at > now() + interval '1 year'
-    ORDER BY h.due_at
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED) AS picked
+    SELECT oldest.message_id, row_number() OVER (ORDER BY oldest.message_id) AS place FROM (
+        SELECT h.message_id FROM lifecycle.due AS h
+        WHERE h.application_id = r.application_id AND h.reason = r.reason
+            AND h.released_at IS NULL AND (h.reason LIKE 'breaker:%' OR h.reason LIKE 'emergency_stop:%')
+        ORDER BY h.message_id
+        LIMIT $3::bigint
+        FOR UPDATE SKIP LOCKED) AS oldest) AS picked
 WHERE d.message_id = picked.message_id
 """
 
 
-async def held_channels(c: Connection) -> list[tuple[str, str]]:
-    """(application id, channel) of all that is held or was just released."""
-    return [(str(row["application_id"]), row["channel"]) for row in await c.fetch(HELD_CHANNELS)]
+async def held(c: Connection) -> list[tuple[str, str]]:
+    """(application id, reason of its rows in `due`) of all that waits to be released."""
+    return [(str(row["application_id"]), row["reason"]) for row in await c.fetch(HELD)]
 
 
 async def count_released(c: Connection, limit: int) -> int:

@@ -24,7 +24,7 @@ UPSERT = f"""
     SELECT message_id,
         sum((data ->> 'waited_ms')::bigint) AS waited_ms, sum((data ->> 'uncounted')::smallint) AS uncounted
     FROM lifecycle.message_events
-    WHERE message_id = ANY ($1::uuid[]) AND kind = 'retried'
+    WHERE message_id = ANY ($1::uuid[]) AND kind IN ('retried', 'routed')
     GROUP BY message_id
 )
 INSERT INTO lifecycle.messages AS m (

@@ -113,12 +113,12 @@ class Recorder:
             if message is None or not _is_of(told, message):
                 self._unknown_ids.inc()
                 continue
+            item = self._follow_up(item, message, rows, later)
             row = _event_row(item, message)
             if told.attached is not None and item.kind == "converted":
                 sealed.append((*row, told.attached))
             else:
                 rows.append(row)
-            self._follow_up(item, message, rows, later)
         if rows:
             await queries.append(c, rows)
         if sealed:
@@ -136,15 +136,15 @@ class Recorder:
         message: Row,
         rows: list[tuple[object, ...]],
         later: dict[str, Later],
-    ) -> None:
-        """What an attempt that may be repeated leads to: a due row, or the end."""
+    ) -> Outcome:
+        """What an attempt that may be repeated leads to: a due row, or the end. Returns the fact with the decision."""
         if item.attempt != message["attempt"] or message["status"] in FINAL:
-            return
+            return item
         waiting = (item.message_id, str(message["application_id"]), message["lane"])
         if item.kind == "held" and (hold := hold_of(item.reason)) is not None:
             later[item.message_id] = (*waiting, _held_ms(item, hold, message), due_reason(hold, message["channel"]))
         if item.retry_class is None:
-            return
+            return item
         delay = next_delay(
             item.retry_class,
             item.attempt - message["uncounted"],
@@ -163,6 +163,9 @@ class Recorder:
         else:
             telemetry.counter("retries_total", **{"class": item.retry_class}).inc()
             later[item.message_id] = (*waiting, int(delay * 1000), f"retry:{item.retry_class}")
+            retry_at_ms = message["now_ms"] + int(delay * 1000)
+            return msgspec.structs.replace(item, data=item.data | {"retry_at_ms": retry_at_ms})
+        return item
 
     def _count(self, batch: list[Facts]) -> None:
         items = [item for facts in batch for item in facts.items]

@@ -138,7 +138,7 @@ async def _learn(pool: Pool, batch: EventBatch, settled: Settled) -> None:
             ids = list({str(row["message_id"]) for row in new})
             await queries.update_projection(c, ids)
             await c.execute(REMEMBER_TOUCHED, ids)
-            longer = [_longer(row["message_id"], row["data"]) for row in new if row["kind"] == "retried"]
+            longer = [_longer(row["message_id"], row["data"]) for row in new if row["kind"] in ("retried", "routed")]
             if longer:
                 await queries.extend(c, longer)
     settled.learned += len(new)

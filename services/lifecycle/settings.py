@@ -1,6 +1,6 @@
 """Settings of the lifecycle service."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,6 +20,10 @@ class Lifecycle(msgspec.Struct, frozen=True):
     """Outcome envelopes of one lane in hand at once."""
     transactions: int = 4
     """Acceptance or recording transactions of one lane under way at once."""
+    retention_days: Annotated[int, msgspec.Meta(ge=0)] = 90
+    """Days after which a finished week of the log is put away into the schema `lifecycle_archive`; 0: never."""
+    breaker_seconds: float = 30.0
+    """From a breaker's opening to the first probe; doubled by each one that fails, up to ten times as much."""
 
 
 class Settings(msgspec.Struct, frozen=True):

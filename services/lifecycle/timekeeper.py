@@ -5,10 +5,15 @@ from libs.message import FINAL
 from libs.pg import Connection, Pool, Row
 from libs.waits import wait_of
 
-from . import queries
+from . import queries, queries_caps, queries_schedule
 from .handoff import Handoff, Publisher, hand_off_again
+from .schedule import SCHEDULED
 
 _PAGE = 500
+_SWEPT, _SWEEPS = 2_000, 100
+"""Old rows deleted at once, and how often in a round of housekeeping: more than can become old meanwhile."""
+_GOES_ON = ("routed", "retried")
+"""Kinds of events after which a message is handed off."""
 
 
 class Timekeeper:
@@ -30,38 +35,48 @@ class Timekeeper:
         return bool(handoffs) and len(candidates) == _PAGE
 
     async def housekeeping(self) -> bool:
-        """Partitions ahead, old idempotency keys gone, the length of the queue as a metric."""
+        """Partitions ahead, old idempotency keys and counted sends gone, the length of the queue as a metric."""
         async with self._pool.connection() as c:
             await queries.ensure_partitions(c)
             await queries.delete_old_idempotency_keys(c)
             self._waiting.set(await queries.count_due(c))
+        for _ in range(_SWEEPS):
+            async with self._pool.connection() as c:
+                if await queries_caps.delete_old_sends(c, _SWEPT) < _SWEPT:
+                    break
         return False
 
 
 async def _claim(c: Connection, candidates: list[str]) -> list[Handoff]:
     messages = {str(row["id"]): row for row in await queries.lock_due_messages(c, candidates)}
     taken = await queries.take_due(c, list(messages))
+    scheduled = [message_id for message_id, (waited_for, _) in taken.items() if waited_for == SCHEDULED]
+    revisions = await queries_schedule.revisions(c, scheduled)
     rows, longer = [], []
     for message_id, (waited_for, waited_ms) in taken.items():
         wait = wait_of(waited_for)
-        held_ms = 0 if wait is None or wait.ages else waited_ms
-        row = _event(messages[message_id], waited_for, held_ms)
+        held_ms = 0 if wait is None or wait.ages else max(0, waited_ms)
+        row = _event(messages[message_id], waited_for, held_ms, revisions.get(message_id))
         if row is not None:
             rows.append(row)
-            longer += [(message_id, held_ms, 1)] if row[1] == "retried" and wait is not None else []
+            longer += [(message_id, held_ms, int(row[1] == "retried"))] if row[1] in _GOES_ON and wait else []
         telemetry.counter("due_claimed_total", reason=waited_for).inc()
     if not rows:
         return []
     await queries.append(c, rows)
-    await queries.update_projection(c, list(taken))
+    changed = [str(row[0]) for row in rows if row[1] != "routed"]
+    if changed:
+        await queries.update_projection(c, changed)
     if longer:
         await queries.extend(c, longer)
-    again = [str(row[0]) for row in rows if row[1] == "retried"]
-    return await hand_off_again(c, again, 0)
+    return await hand_off_again(c, [str(row[0]) for row in rows if row[1] in _GOES_ON], 0)
 
 
-def _event(message: Row, waited_for: str, held_ms: int) -> tuple[object, ...] | None:
-    """What becomes of a message whose time has come; None for one that is final already."""
+def _event(message: Row, waited_for: str, held_ms: int, revision: int | None) -> tuple[object, ...] | None:
+    """What becomes of a message whose time has come; None for one that is final already.
+
+    A scheduled one, which has a `revision`, begins its first attempt now; any other a further one.
+    """
     if message["status"] in FINAL:
         return None
     base = (str(message["id"]), str(message["application_id"]), message["now_ms"])
@@ -72,6 +87,9 @@ def _event(message: Row, waited_for: str, held_ms: int) -> tuple[object, ...] | 
     if message["superseded"]:
         return _row(base, "superseded", message["attempt"], "", "superseded", {"waited_for": waited_for})
     data = {"waited_for": waited_for}
+    if revision is not None:
+        data |= {"waited_ms": held_ms}
+        return _row(base, "routed", message["attempt"], f"{SCHEDULED}:{revision}", SCHEDULED, data)
     if wait_of(waited_for) is not None:
         data |= {"waited_ms": held_ms, "uncounted": 1}
     return _row(base, "retried", message["attempt"] + 1, "", None, data)

@@ -30,11 +30,6 @@ class Views:
             raise ResourceNotFound(id=message_id)
         return view_of(row, events, await self._seals.keys(application_id, sealing_keys(events)))
 
-    async def open(self, application_id: str, message_id: str, sealed: bytes) -> bytes | None:
-        """None: its data key was destroyed."""
-        keys = await self._seals.keys(application_id, [key_id_of(sealed)])
-        return opened(keys, application_id, message_id, sealed)
-
 
 def sealing_keys(events: Iterable[Row]) -> set[bytes]:
     """Ids of the data keys under which parts of these events are sealed."""

@@ -10,7 +10,7 @@ from libs.service import Runtime, main
 from libs.stops import StopBoard
 
 from .apns import ApnsSender
-from .breaker import Breakers
+from .breaker import BreakerBoard
 from .contract import Sender
 from .credential_cache import CredentialCache
 from .deliver import Pipeline
@@ -41,7 +41,8 @@ async def start(settings: Settings, runtime: Runtime) -> None:
         await reference.synchronise()  # or a short ttl would be judged by our own clock
     runtime.spawn(follow(reference), "clock")
     credentials = CredentialCache(bus, own.channel, runtime.clock)
-    breakers = Breakers(own.channel, runtime.clock, own.breaker_seconds)
+    breakers = BreakerBoard(bus, runtime.clock, reference, own)
+    runtime.spawn(breakers.run(), "breakers")
     stops = StopBoard(bus, runtime.clock)
     for lane in LANES:
         pipeline = Pipeline(bus, sender, credentials, breakers, stops, runtime.clock, reference, lane, own.region, own)

@@ -17,8 +17,8 @@ from libs.rpc import Credential, Known, KnownOutcomes, Stop
 from libs.stops import StopBoard
 from libs.subjects import send, stream_of
 
-from .breaker import Breakers
-from .contract import Accepted, Postponed, Rejected, Result, Sender, TryLater
+from .breaker import BreakerBoard
+from .contract import Postponed, Result, Sender, TryLater
 from .credential_cache import CredentialCache
 from .judge import Judge
 from .report import Reporter
@@ -49,7 +49,7 @@ class Pipeline:
         bus: Bus,
         sender: Sender,
         credentials: CredentialCache,
-        breakers: Breakers,
+        breakers: BreakerBoard,
         stops: StopBoard,
         clock: Clock,
         reference: ReferenceClock,
@@ -180,7 +180,7 @@ class Pipeline:
             self.reporter.calls_under_way -= 1
         duration = self._clock.monotonic() - started
         self._duration.observe(duration)
-        self._learn(work.application_id, result)
+        self._breakers.learn(work.application_id, item.message_id, result, started)
 
         def reported() -> None:
             self._unreported.release()
@@ -194,14 +194,6 @@ class Pipeline:
         if work.unreported == 0:
             work.done.set()
 
-    def _learn(self, application_id: str, result: Result | Postponed | Stop | None) -> None:
-        """What an answer says of the application's credential."""
-        match result:
-            case Accepted() | Rejected():
-                self._breakers.heal(application_id)
-            case TryLater(retry_class="credentials") if "breaker" not in result.data:
-                self._breakers.trip(application_id, result.reason)
-
     async def _call(self, work: Work, item: Delivery) -> Result | Postponed | Stop | None:
         """None: past its deadline, so nobody is called; nor where the application was stopped."""
         if self._reference.judging_ms() >= item.deadline_ms:
@@ -209,9 +201,9 @@ class Pipeline:
         stop = self._stops.of(work.application_id, self._sender.channel)
         if stop is not None:
             return stop
-        paused = self._breakers.reason(work.application_id)
+        paused = self._breakers.admit(work.application_id, item.message_id)
         if paused is not None:
-            return TryLater(paused, "credentials", data={"breaker": "open"})
+            return paused
         if work.credential is None:
             return TryLater("credential_missing", "credentials")
         return await self._sender.send(item, work.credential, work.application_id)

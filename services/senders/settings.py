@@ -19,7 +19,9 @@ class Sender(msgspec.Struct, frozen=True):
     outcome_wait: float = 0.02
     """Seconds that an outcome waits for company while calls are under way."""
     breaker_seconds: float = 30.0
-    """Pause for an application whose credentials the provider refused."""
+    """From a breaker's opening to the first probe, while lifecycle, which decides it, is away: as it is set there."""
+    breaker_failures: int = 20
+    """Failed calls of an application in a row that are an outage."""
 
 
 class Apns(msgspec.Struct, frozen=True):

@@ -4,9 +4,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from libs import rpc, tokens
 from libs.errors import ValidationFailed
+from libs.policy import SAME_TIMES, QuietHours, is_empty
 from libs.seal import DataKey, KeyRing, SealError, associated
 from services.subscription.queries import User
 from services.subscription.rows import Draft, Fact, Key, Row
@@ -56,6 +58,17 @@ def sealed(key: DataKey, application_id: str, subscription_id: str, token: str) 
 def has_nul(device: rpc.DeviceInfo) -> bool:
     """What Postgres cannot keep."""
     return any(isinstance(value, str) and "\0" in value for value in msgspec.structs.astuple(device))
+
+
+def plain(hours: QuietHours | UnsetType | None) -> dict[str, Any] | None:
+    """As JSON keeps it."""
+    return msgspec.json.decode(msgspec.json.encode(hours)) if isinstance(hours, QuietHours) else None
+
+
+def check_quiet_hours(hours: QuietHours | UnsetType | None) -> None:
+    """Raises `ValidationFailed`."""
+    if isinstance(hours, QuietHours) and is_empty(hours):
+        raise ValidationFailed(fields={"quiet_hours.end": SAME_TIMES})
 
 
 class Edit:
@@ -112,6 +125,8 @@ class Edit:
         self.consent(
             ad=self.row.ad_consent and former.ad_consent, night=self.row.night_consent and former.night_consent
         )
+        if self.row.quiet_hours is None:
+            self.quiet_hours(msgspec.convert(former.quiet_hours, QuietHours | None))
 
     def device(self, told: rpc.DeviceInfo | None) -> None:
         given = {} if told is None else msgspec.to_builtins(told)
@@ -126,6 +141,11 @@ class Edit:
         if changed:
             self._set(**changed)
             self._note("consent_changed", None, changed)
+
+    def quiet_hours(self, hours: QuietHours | UnsetType | None) -> None:
+        if hours is not UNSET and plain(hours) != self.row.quiet_hours:
+            self._set(quiet_hours=plain(hours))
+            self._note("consent_changed", None, {"quiet_hours": self.row.quiet_hours})
 
     def tags(self, add: dict[str, str], remove: list[str]) -> None:
         """Raises `ValidationFailed` where there would be too many."""

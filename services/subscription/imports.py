@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from libs import rpc, tokens
 from libs.errors import DuplicateSubscription, ResourceNotFound, ValidationFailed
@@ -110,6 +111,8 @@ class Imports:
             tags=row.tags,
             ad_consent=row.type in CONSENTING if row.ad_consent is None else row.ad_consent,
             installation_id=row.installation_id,
+            night_consent=bool(row.night_consent),
+            quiet_hours=row.quiet_hours,
         )
 
     async def _write(
@@ -163,7 +166,8 @@ class Imports:
             raise DuplicateSubscription
         edit = Edit(row, Who(request.actor, "import"), book.now_ms, self._ring)
         edit.device(msgspec.convert(one.row.device_info, rpc.DeviceInfo))
-        edit.consent(ad=one.row.ad_consent)
+        edit.consent(ad=one.row.ad_consent, night=one.row.night_consent)
+        edit.quiet_hours(one.row.quiet_hours or UNSET)
         edit.tags(one.row.tags, [])
         event = REFUSALS.get(one.row.status)
         if event is not None:

@@ -29,7 +29,7 @@ class User(NamedTuple):
 ROW = """
     s.id::text, s.application_id::text, s.type, s.status, s.user_id::text, s.key_id::text, s.wrapped_key, s.token_hash,
     s.token_hint, s.token_kind, s.token_version, (date_part('epoch', s.registered_at) * 1000)::bigint, s.sealed_token,
-    s.device_info, s.tags, s.ad_consent, s.night_consent, s.installation_id, s.secret_hash,
+    s.device_info, s.tags, s.ad_consent, s.night_consent, s.quiet_hours, s.installation_id, s.secret_hash,
     (date_part('epoch', s.updated_at) * 1000)::bigint, (date_part('epoch', s.subscribed_at) * 1000)::bigint,
     (date_part('epoch', s.unsubscribed_at) * 1000)::bigint, (date_part('epoch', s.last_active_at) * 1000)::bigint,
     NULL::bigint, (date_part('epoch', s.created_at) * 1000)::bigint,
@@ -135,16 +135,18 @@ async def find_taken_ids(c: Connection, ids: Sequence[tuple[str, str]]) -> set[s
 _WRITTEN = """unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::smallint[], $5::uuid[], $6::uuid[], $7::bytea[], $8::bytea[], $9::text[],
     $10::text[], $11::integer[], $12::bigint[], $13::bytea[], $14::jsonb[], $15::jsonb[], $16::boolean[],
-    $17::boolean[], $18::text[], $19::bytea[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[]
+    $17::boolean[], $18::jsonb[], $19::text[], $20::bytea[], $21::bigint[], $22::bigint[], $23::bigint[],
+    $24::bigint[], $25::bigint[]
 ) AS n (
     id, application_id, type, status, user_id, key_id, wrapped_key, token_hash, token_hint,
     token_kind, token_version, registered_ms, sealed_token, device_info, tags, ad_consent,
-    night_consent, installation_id, secret_hash, updated_ms, subscribed_ms, unsubscribed_ms, active_ms, archived_ms
+    night_consent, quiet_hours, installation_id, secret_hash, updated_ms, subscribed_ms, unsubscribed_ms, active_ms,
+    archived_ms
 )"""
 
 _NOTED = """
     INSERT INTO subscription.subscription_events (subscription_id, application_id, kind, actor, source, reason, data)
-    SELECT * FROM unnest($25::uuid[], $26::uuid[], $27::text[], $28::text[], $29::text[], $30::text[], $31::jsonb[])
+    SELECT * FROM unnest($26::uuid[], $27::uuid[], $28::text[], $29::text[], $30::text[], $31::text[], $32::jsonb[])
 """
 
 # What is taken already is left out, whoever else is registering it at this moment.
@@ -152,12 +154,12 @@ INSERT_SUBSCRIPTIONS = f"""
 WITH noted AS ({_NOTED})
 INSERT INTO subscription.subscriptions (
     id, application_id, type, status, user_id, key_id, wrapped_key, token_hash, token_hint, token_kind, token_version,
-    registered_at, sealed_token, device_info, tags, ad_consent, night_consent, installation_id, secret_hash,
-    updated_at, subscribed_at, unsubscribed_at, last_active_at, archived_at
+    registered_at, sealed_token, device_info, tags, ad_consent, night_consent, quiet_hours, installation_id,
+    secret_hash, updated_at, subscribed_at, unsubscribed_at, last_active_at, archived_at
 )
 SELECT id, application_id, type, status, user_id, key_id, wrapped_key, token_hash, token_hint, token_kind,
-    token_version, now(), sealed_token, device_info, tags, ad_consent, night_consent, installation_id, secret_hash,
-    now(), 'epoch'::timestamptz + subscribed_ms * interval '1 millisecond',
+    token_version, now(), sealed_token, device_info, tags, ad_consent, night_consent, quiet_hours, installation_id,
+    secret_hash, now(), 'epoch'::timestamptz + subscribed_ms * interval '1 millisecond',
     'epoch'::timestamptz + unsubscribed_ms * interval '1 millisecond',
     'epoch'::timestamptz + active_ms * interval '1 millisecond',
     'epoch'::timestamptz + archived_ms * interval '1 millisecond'
@@ -173,7 +175,7 @@ SET status = n.status, user_id = n.user_id, key_id = n.key_id, wrapped_key = n.w
     token_hint = n.token_hint, token_kind = n.token_kind, token_version = n.token_version,
     registered_at = 'epoch'::timestamptz + n.registered_ms * interval '1 millisecond', sealed_token = n.sealed_token,
     device_info = n.device_info, tags = n.tags, ad_consent = n.ad_consent, night_consent = n.night_consent,
-    installation_id = n.installation_id, secret_hash = n.secret_hash,
+    quiet_hours = n.quiet_hours, installation_id = n.installation_id, secret_hash = n.secret_hash,
     updated_at = 'epoch'::timestamptz + n.updated_ms * interval '1 millisecond',
     subscribed_at = 'epoch'::timestamptz + n.subscribed_ms * interval '1 millisecond',
     unsubscribed_at = 'epoch'::timestamptz + n.unsubscribed_ms * interval '1 millisecond',

@@ -42,8 +42,8 @@ SCRUB_SUBSCRIPTIONS = """
 WITH scrubbed AS (
     UPDATE subscription.subscriptions
     SET token_hash = sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), token_hint = '',
-        sealed_token = '', wrapped_key = NULL, device_info = '{}', tags = '{}', installation_id = NULL,
-        secret_hash = NULL, updated_at = now(), archived_at = coalesce(archived_at, now())
+        sealed_token = '', wrapped_key = NULL, device_info = '{}', tags = '{}', quiet_hours = NULL,
+        installation_id = NULL, secret_hash = NULL, updated_at = now(), archived_at = coalesce(archived_at, now())
     WHERE application_id = $1 AND id = ANY ($2::uuid[])
     RETURNING id, application_id
 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from libs.pg import Connection, Row
+from libs.policy import QuietHours
 from services.subscription.queries import columns
 
 BEGIN_IMPORT = """
@@ -27,25 +28,27 @@ INSERT_IMPORTED = """
 WITH fresh AS (
     SELECT * FROM unnest(
         $2::uuid[], $3::text[], $4::smallint[], $5::uuid[], $6::bytea[], $7::bytea[], $8::text[], $9::text[],
-        $10::bytea[], $11::jsonb[], $12::jsonb[], $13::boolean[], $14::text[]
+        $10::bytea[], $11::jsonb[], $12::jsonb[], $13::boolean[], $14::text[],
+        $15::boolean[], $16::jsonb[]
     ) AS fresh (
         id, type, status, user_id, wrapped_key, token_hash, token_hint, token_kind, sealed_token, device_info, tags,
-        ad_consent, installation_id
+        ad_consent, installation_id, night_consent, quiet_hours
     )
 ), made AS (
     INSERT INTO subscription.subscriptions (
         id, application_id, type, status, user_id, key_id, wrapped_key, token_hash, token_hint, token_kind,
-        sealed_token, device_info, tags, ad_consent, installation_id, subscribed_at, unsubscribed_at
+        sealed_token, device_info, tags, ad_consent, installation_id, night_consent, quiet_hours, subscribed_at,
+        unsubscribed_at
     )
     SELECT id, $1, type, status, user_id, id, wrapped_key, token_hash, token_hint, token_kind, sealed_token,
-        device_info, tags, ad_consent, installation_id,
+        device_info, tags, ad_consent, installation_id, night_consent, quiet_hours,
         CASE WHEN status > 0 THEN now() END, CASE WHEN status IN (-2, -31) THEN now() END
     FROM fresh ORDER BY token_hash
     ON CONFLICT DO NOTHING
     RETURNING id, status
 ), noted AS (
     INSERT INTO subscription.subscription_events (subscription_id, application_id, kind, actor, source, data)
-    SELECT id, $1, 'created', $15, 'import', jsonb_build_object('status', status, 'import_id', $16::text) FROM made
+    SELECT id, $1, 'created', $17, 'import', jsonb_build_object('status', status, 'import_id', $18::text) FROM made
 )
 SELECT id::text AS id FROM made
 """
@@ -81,6 +84,7 @@ SELECT s.id::text AS id, s.type, s.status AS subscription_status, s.token_hint,
     (date_part('epoch', s.created_at) * 1000)::bigint AS created_at_ms,
     (date_part('epoch', s.updated_at) * 1000)::bigint AS updated_at_ms,
     s.user_id::text AS user_id, users.external_id, s.device_info, s.tags, s.ad_consent, s.installation_id,
+    s.night_consent, s.quiet_hours,
     (date_part('epoch', s.subscribed_at) * 1000)::bigint AS subscribed_at_ms,
     (date_part('epoch', s.unsubscribed_at) * 1000)::bigint AS unsubscribed_at_ms,
     (date_part('epoch', s.last_active_at) * 1000)::bigint AS last_active_at_ms
@@ -110,6 +114,8 @@ class NewRow(NamedTuple):
     tags: Mapping[str, str]
     ad_consent: bool
     installation_id: str | None
+    night_consent: bool
+    quiet_hours: QuietHours | None
 
 
 async def begin_import(c: Connection, application_id: str, import_id: str, actor: str) -> dict[int, bytes]:

@@ -18,7 +18,7 @@ VIEW = """
     (date_part('epoch', s.subscribed_at) * 1000)::bigint AS subscribed_at_ms,
     (date_part('epoch', s.unsubscribed_at) * 1000)::bigint AS unsubscribed_at_ms,
     (date_part('epoch', s.last_active_at) * 1000)::bigint AS last_active_at_ms,
-    s.installation_id, s.night_consent,
+    s.installation_id, s.night_consent, s.quiet_hours,
     (date_part('epoch', s.registered_at) * 1000)::bigint AS token_updated_at_ms
 """
 

@@ -5,7 +5,7 @@ up to date, never added a second time.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from libs.rpc import CreateSubscription, Registered
 from libs.seal import KeyRing
 from services.subscription import persons, queries
 from services.subscription.changes import BATCH, TRANSACTIONS, settle, write
-from services.subscription.edit import Edit, Token, Who, has_nul, own_key, sealed, token_of
+from services.subscription.edit import Edit, Token, Who, check_quiet_hours, has_nul, own_key, plain, sealed, token_of
 from services.subscription.queries import User, UserName
 from services.subscription.queries_users import Person
 from services.subscription.rows import Book, Draft, Fact, Row, view_of
@@ -123,12 +123,9 @@ class Registrar:
             chosen = new_id()
         secret = new_secret(self._ring) if request.client else None
         row = self._row(wanted, user, chosen, secret, book.now_ms)
-        data = {
-            "status": row.status,
-            "ad_consent": row.ad_consent,
-            "consent_given": request.ad_consent is not None,
-        }
-        fact = Fact(row.id, row.application_id, "created", wanted.who.actor, wanted.who.source, None, data)
+        fact = Fact(
+            row.id, row.application_id, "created", wanted.who.actor, wanted.who.source, None, _agreed(row, request)
+        )
         book.make(Draft(row, [fact], []))
         return Registered(view_of(row), created=True, secret=secret.text if secret else None)
 
@@ -153,6 +150,7 @@ class Registrar:
             tags=dict(request.tags),
             ad_consent=request.type in PUSH if request.ad_consent is None else request.ad_consent,
             night_consent=bool(request.night_consent),
+            quiet_hours=plain(request.quiet_hours),
             installation_id=request.installation_id,
             secret_hash=secret.stored_hash if secret else None,
             updated_at_ms=now_ms,
@@ -186,6 +184,7 @@ class Registrar:
         edit.installation(request.installation_id)
         edit.device(request.device_info)
         edit.consent(ad=request.ad_consent, night=request.night_consent)
+        edit.quiet_hours(request.quiet_hours)
         edit.tags(request.tags, [])
         if user is not None:
             edit.user(User(user.id, user.external_id))
@@ -206,6 +205,14 @@ class Registrar:
         return secret.text
 
 
+def _agreed(row: Row, request: CreateSubscription) -> dict[str, Any]:
+    """How it begins, for the history."""
+    data = {"status": row.status, "ad_consent": row.ad_consent, "consent_given": request.ad_consent is not None}
+    if row.night_consent:
+        data["night_consent"] = True
+    return data if row.quiet_hours is None else {**data, "quiet_hours": row.quiet_hours}
+
+
 def _check(request: CreateSubscription) -> None:
     wrong = {}
     if not is_id(request.application_id):
@@ -220,6 +227,7 @@ def _check(request: CreateSubscription) -> None:
     if wrong:
         raise errors.ValidationFailed(fields=wrong)
     check_tags(request.tags)
+    check_quiet_hours(request.quiet_hours)
 
 
 def _check_authority(request: CreateSubscription, installed: Row | None, holder: Row | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from libs import rpc
+from libs.policy import QuietHours
 from libs.tokens import TokenKind
 
 
@@ -31,6 +32,7 @@ class Row(msgspec.Struct, frozen=True):
     tags: dict[str, str]
     ad_consent: bool
     night_consent: bool
+    quiet_hours: dict[str, Any] | None
     installation_id: str | None
     secret_hash: bytes | None
     updated_at_ms: int
@@ -173,4 +175,5 @@ def view_of(row: Row) -> rpc.SubscriptionView:
         installation_id=row.installation_id,
         night_consent=row.night_consent,
         token_updated_at_ms=row.registered_at_ms,
+        quiet_hours=msgspec.convert(row.quiet_hours, QuietHours | None),
     )

@@ -5,7 +5,7 @@ from libs.errors import DuplicateSubscription, ResourceNotFound, ValidationFaile
 from libs.ids import is_id
 from libs.seal import KeyRing
 from services.subscription.changes import Change, Changer
-from services.subscription.edit import Edit, Token, Who, has_nul, token_of
+from services.subscription.edit import Edit, Token, Who, check_quiet_hours, has_nul, token_of
 from services.subscription.rows import Book, Draft, Row, view_of
 
 
@@ -17,6 +17,7 @@ class Updates:
     async def update(self, request: rpc.UpdateSubscription) -> rpc.SubscriptionView:
         if request.device_info is not None and has_nul(request.device_info):
             raise ValidationFailed(fields={"device_info": "must not contain U+0000"})
+        check_quiet_hours(request.quiet_hours)
         return await self._one(request.application_id, _Update(request, self._ring))
 
     async def set_status(self, request: rpc.SetStatus) -> rpc.SubscriptionView:
@@ -59,6 +60,7 @@ class _Update(Change):
             edit.token(token)
         edit.device(request.device_info)
         edit.consent(ad=request.ad_consent, night=request.night_consent)
+        edit.quiet_hours(request.quiet_hours)
         if request.subscription_status is not None:
             edit.status("report", code=request.subscription_status)
         edit.active()

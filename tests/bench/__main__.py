@@ -14,12 +14,12 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from tests.bench import baseline, batch, critical, floors, report, results, single
+from tests.bench import baseline, batch, critical, fairness, floors, report, results, single
 from tests.bench.recipients import Recipients, register
 from tests.bench.results import Results
 from tests.bench.system import Running, System
 
-PARTS = ("floors", "baseline", "batch", "single", "critical")
+PARTS = ("floors", "baseline", "batch", "single", "critical", "fairness")
 """In the order in which they run: what needs a quiet system first, what leaves a backlog last."""
 SCRATCH = Path(".run")
 WARM_UP = 5000
@@ -37,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
     single_seconds: float
     bulk: int
     critical_seconds: float
+    fairness_seconds: float
     baseline_messages: int
     workers: int
     keep: bool
@@ -60,6 +61,7 @@ class Bench:
             "batch": self._batch,
             "single": self._single,
             "critical": self._critical,
+            "fairness": self._fairness,
         }
         for part in PARTS:
             if part not in self._plan.parts:
@@ -99,6 +101,10 @@ class Bench:
     async def _critical(self) -> None:
         pool, plan = await self._recipients(), self._plan
         self._found.critical = await critical.run(self._system, pool, plan.bulk, plan.critical_seconds)
+
+    async def _fairness(self) -> None:
+        pool, plan = await self._recipients(), self._plan
+        self._found.fairness = await fairness.run(self._system, pool, plan.bulk, plan.fairness_seconds)
 
     async def _recipients(self) -> Recipients:
         """Registered once, and the system warmed up with them; neither is counted."""
@@ -157,15 +163,16 @@ def _default_output() -> Path:
 @click.option("--ios-share", default=0.5, show_default=True, help="Of the devices; the others are Android.")
 @click.option("--single-connections", default=64, show_default=True)
 @click.option("--single-seconds", default=30.0, show_default=True)
-@click.option("--bulk", default=1_000_000, show_default=True, help="critical: messages put in the way beforehand.")
+@click.option("--bulk", default=1_000_000, show_default=True, help="critical, fairness: messages put in the way.")
 @click.option("--critical-seconds", default=60.0, show_default=True)
+@click.option("--fairness-seconds", default=30.0, show_default=True, help="fairness: beside each tenant in trouble.")
 @click.option("--baseline-messages", default=3000, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Gateway processes of the system started here.")
 @click.option("--keep", is_flag=True, help="Leave the data directory of the system started here, with its logs.")
 def main(parts: tuple[str, ...], sizes: tuple[int, ...], **options: object) -> None:
     """Measure the product, its floors and a hand-written baseline in one run on this machine.
 
-    PARTS: floors, baseline, batch, single, critical; all of them if none is named.
+    PARTS: floors, baseline, batch, single, critical, fairness; all of them if none is named.
     """
     SCRATCH.mkdir(mode=0o700, exist_ok=True)
     plan = msgspec.convert({"parts": parts or PARTS, "sizes": sizes, **options}, Plan)

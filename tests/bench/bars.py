@@ -24,7 +24,14 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 def judge(results: Results) -> list[Bar]:
-    return [_batch(results), *_single(results), _critical(results), _growth(results), *_memory(results)]
+    return [
+        _batch(results),
+        *_single(results),
+        *_critical(results),
+        *_fairness(results),
+        _growth(results),
+        *_memory(results),
+    ]
 
 
 def _verdict(met: bool) -> Verdict:
@@ -58,17 +65,34 @@ def _single(results: Results) -> list[Bar]:
     return [Bar(name, *bar, text, _verdict(met)) for name, bar, (text, met) in zip(names, bars, measured, strict=True)]
 
 
-def _critical(results: Results) -> Bar:
+def _critical(results: Results) -> list[Bar]:
     work, bar, reach = "critical beside ≥ 500,000 bulk, p95", "500 ms", "150 ms"
+    rate = "  bulk beside them ÷ bulk alone"
     found = results.critical
     if found is None:
-        return _open(work, bar, reach)
+        return [_open(work, bar, reach), _open(rate, "0.9")]
     text = f"{found.to_provider.p95:,.0f} ms, {found.waiting_at_end:,} waiting at the end"
+    share = found.bulk_per_second / found.bulk_alone_per_second
+    beside = Bar(rate, "0.9", "", f"{share:.2f}", _verdict(share >= 0.9))
     if found.delivered < found.messages:
-        return Bar(work, bar, reach, f"{found.delivered} of {found.messages} delivered", "missed")
+        return [Bar(work, bar, reach, f"{found.delivered} of {found.messages} delivered", "missed"), beside]
     if found.waiting_at_end < 500_000:
-        return _open(work, bar, reach, text)
-    return Bar(work, bar, reach, text, _verdict(found.to_provider.p95 < 500))
+        return [_open(work, bar, reach, text), beside]
+    return [Bar(work, bar, reach, text, _verdict(found.to_provider.p95 < 500)), beside]
+
+
+def _fairness(results: Results) -> list[Bar]:
+    found = results.fairness
+    behind = "1,000 behind another's 1,000,000"
+    names = ("p95 beside a tenant that hangs ÷ alone", "p95 beside a tenant that is refused ÷ alone")
+    if found is None:
+        return [_open(behind, "2 × alone + 1 s"), *(_open(name, "1.2") for name in names)]
+    alone, took = median(found.alone_seconds), median(found.behind_seconds)
+    text = f"{took:.2f} s; alone {alone:.2f} s"
+    bars = [Bar(behind, "2 × alone + 1 s", "", text, _verdict(took <= 2 * alone + 1))]
+    for name, each in zip(names, found.beside, strict=True):
+        bars.append(Bar(name, "1.2", "", f"{each.ratio:.2f}", _verdict(each.ratio <= 1.2)))
+    return bars
 
 
 def _growth(results: Results) -> Bar:

@@ -21,6 +21,8 @@ PILING = 4
 """Connections for the bulk messages."""
 SATURATED_AFTER = 2000
 """Bulk outcomes after which the senders count as busy."""
+ALONE_SECONDS = 20.0
+"""In which the bulk messages have the system to themselves, for comparison."""
 TAIL_SECONDS = 60.0
 
 # `sent` is dated by the sender when the provider has answered: an upper bound for "reached the provider".
@@ -40,6 +42,8 @@ class CriticalResult(msgspec.Struct, frozen=True):
     waiting_at_start: int
     """Bulk messages accepted and without an outcome."""
     waiting_at_end: int
+    bulk_alone_per_second: float
+    """Outcomes before the first critical message."""
     bulk_per_second: float
     """Outcomes of all lanes meanwhile."""
     to_provider: Latency
@@ -64,6 +68,7 @@ async def run(system: System, recipients: Recipients, bulk: int, seconds: float)
     async with Progress(system) as progress:
         waiting = await _pile_up(system, recipients, bulk)
         await progress.reached(SATURATED_AFTER)
+        alone = await _rate(progress, ALONE_SECONDS)
         waiting_at_start, started = waiting - progress.count, time.monotonic()
         pace = _Pace(system, recipients.singles("critical"))
         await pace.run(seconds)
@@ -77,11 +82,18 @@ async def run(system: System, recipients: Recipients, bulk: int, seconds: float)
         seconds=elapsed,
         waiting_at_start=waiting_at_start,
         waiting_at_end=waiting_at_end,
+        bulk_alone_per_second=alone,
         bulk_per_second=(waiting_at_start - waiting_at_end) / elapsed,
         to_provider=latency_of([sent - created for created, sent, _ in delivered]),
         from_request=latency_of([sent - pace.due[identifier] for _, sent, identifier in delivered]),
         accepting=latency_of(pace.latencies),
     )
+
+
+async def _rate(progress: Progress, seconds: float) -> float:
+    began, before = time.monotonic(), progress.count
+    await asyncio.sleep(seconds)
+    return (progress.count - before) / (time.monotonic() - began)
 
 
 async def _pile_up(system: System, recipients: Recipients, bulk: int) -> int:

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -22,18 +23,29 @@ class _Answer(msgspec.Struct, frozen=True):
     data: _Created
 
 
+class Sender(Protocol):
+    """An application: where it asks, and with which key."""
+
+    @property
+    def api(self) -> str: ...
+
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+
 class Recipients:
     """Items and requests in turns over the whole pool, iOS and Android interleaved."""
 
-    def __init__(self, system: System, ids: list[str]) -> None:
-        self._system = system
+    def __init__(self, sender: Sender, ids: list[str]) -> None:
+        self._sender = sender
+        self.api = sender.api
         self.ids = ids
         self._numbers = itertools.cycle(range(len(ids)))
 
     def batches(self, messages: int, size: int) -> Iterator[tuple[int, bytes]]:
         """Requests of `POST /messages/batch` with `size` items each, `messages` in all: (items, bytes)."""
         items = [_item(identifier) for identifier in self.ids]
-        url, headers = f"{self._system.api}/messages/batch", self._system.headers
+        url, headers = f"{self._sender.api}/messages/batch", self._sender.headers
         for start in range(0, messages, size):
             count = min(size, messages - start)
             chosen = (items[number] for number in itertools.islice(self._numbers, count))
@@ -41,16 +53,21 @@ class Recipients:
 
     def singles(self, priority: str | None = None) -> list[bytes]:
         """One request of `POST /messages` for each subscription."""
-        url, headers = f"{self._system.api}/messages", self._system.headers
+        url, headers = f"{self._sender.api}/messages", self._sender.headers
         return [prepare("POST", url, headers, _item(identifier, priority)) for identifier in self.ids]
 
 
 async def register(system: System, count: int, ios_share: float) -> Recipients:
     """Register `count` devices by `POST /subscriptions`. Raises `RuntimeError` when one is refused."""
-    url, headers = f"{system.api}/subscriptions", system.headers
-    run = secrets.token_hex(8)
-    bodies = (_device(run, number, _is_ios(number, ios_share)) for number in range(count))
-    requests = (prepare("POST", url, headers, msgspec.json.encode(body)) for body in bodies)
+    run = "a" + secrets.token_hex(8)
+    devices = [device(run, number, ios=_is_ios(number, ios_share)) for number in range(count)]
+    return Recipients(system, await register_all(system.api, system.headers, devices))
+
+
+async def register_all(api: str, headers: dict[str, str], devices: Sequence[dict[str, str]]) -> list[str]:
+    """The ids, in the order in which they were answered. Raises `RuntimeError` when one is refused."""
+    url = f"{api}/subscriptions"
+    requests = (prepare("POST", url, headers, msgspec.json.encode(body)) for body in devices)
     ids: list[str] = []
 
     async def work() -> None:
@@ -62,9 +79,9 @@ async def register(system: System, count: int, ios_share: float) -> Recipients:
                 ids.append(msgspec.json.decode(answer.body, type=_Answer).data.subscription_id)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(REGISTERING, count)):
+        for _ in range(min(REGISTERING, len(devices))):
             group.create_task(work())
-    return Recipients(system, ids)
+    return ids
 
 
 def _is_ios(number: int, share: float) -> bool:
@@ -72,10 +89,11 @@ def _is_ios(number: int, share: float) -> bool:
     return int((number + 1) * share) > int(number * share)
 
 
-def _device(run: str, number: int, ios: bool) -> dict[str, str]:
+def device(run: str, number: int, *, ios: bool) -> dict[str, str]:
+    """`run`: hexadecimal, tells one run's devices from another's."""
     # The sandbox gives a meaning of their own to tokens that begin with certain words; these do not.
     if ios:
-        return {"type": "iOSPush", "token": f"a{run}{number:047x}"}
+        return {"type": "iOSPush", "token": f"{run}{number:0{64 - len(run)}x}"}
     return {"type": "AndroidPush", "token": f"bench-{run}-{number:012x}:{'A' * 120}"}
 
 

@@ -1,6 +1,7 @@
 """The tables a reader sees at the end; the same figures and more are in the JSON."""
 
 from collections.abc import Iterable
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -8,6 +9,7 @@ from rich.table import Table
 from tests.bench import bars, floors_http, floors_nats, floors_postgres
 from tests.bench.batch import BatchResult
 from tests.bench.critical import CriticalResult
+from tests.bench.fairness import FairnessResult
 from tests.bench.results import Results
 from tests.bench.single import SingleResult
 
@@ -58,6 +60,8 @@ def _tables(results: Results) -> Iterable[Table]:
         yield _costs("Where the time goes: single POST", results.single, results.single.accepted)
     if results.critical is not None:
         yield _critical(results.critical)
+    if results.fairness is not None:
+        yield _fairness(results.fairness)
     ratios = _ratios(results)
     if ratios.row_count:
         yield ratios
@@ -170,6 +174,16 @@ def _critical(found: CriticalResult) -> Table:
     }
     for name, latency in rows.items():
         table.add_row(name, *(f"{value:,.1f}" for value in (latency.p50, latency.p95, latency.p99, latency.worst)))
+    return table
+
+
+def _fairness(found: FairnessResult) -> Table:
+    table = _table(f"Neighbours: {found.few:,} messages of one tenant", "", "alone", "beside or behind", "ratio")
+    alone, behind = median(found.alone_seconds), median(found.behind_seconds)
+    table.add_row(f"behind {found.many:,} of another", f"{alone:.2f} s", f"{behind:.2f} s", f"{behind / alone:.1f}")
+    for each in found.beside:
+        name = f"p95 beside one that {'hangs' if each.trouble == 'hangs' else 'is refused'}"
+        table.add_row(name, f"{each.alone.p95:.1f} ms", f"{each.beside.p95:.1f} ms", f"{each.ratio:.2f}")
     return table
 
 

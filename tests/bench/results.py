@@ -12,6 +12,7 @@ import psutil
 from tests.bench.baseline import BaselineResult
 from tests.bench.batch import BatchResult
 from tests.bench.critical import CriticalResult
+from tests.bench.fairness import FairnessResult
 from tests.bench.floor import Floor
 from tests.bench.single import SingleResult
 
@@ -41,6 +42,7 @@ class Results(msgspec.Struct):
     batch: list[BatchResult] = []
     single: SingleResult | None = None
     critical: CriticalResult | None = None
+    fairness: FairnessResult | None = None
     problems: dict[str, str] = {}
     """Part to what went wrong in it."""
 

@@ -13,6 +13,7 @@ from tests.bench import bars, floors_http, floors_nats, report
 from tests.bench.baseline import BaselineResult
 from tests.bench.batch import BatchResult
 from tests.bench.critical import CriticalResult
+from tests.bench.fairness import Beside, FairnessResult
 from tests.bench.floor import Floor
 from tests.bench.generator import Connection, prepare
 from tests.bench.processes import Usage
@@ -78,6 +79,10 @@ def test_bars_are_met_and_missed_by_the_figures() -> None:
         "answer p95": "missed",
         "backlog at the end": "met",
         "critical beside ≥ 500,000 bulk, p95": "met",
+        "bulk beside them ÷ bulk alone": "met",
+        "1,000 behind another's 1,000,000": "met",
+        "p95 beside a tenant that hangs ÷ alone": "met",
+        "p95 beside a tenant that is refused ÷ alone": "missed",
         "rate, last 100k ÷ first 100k of 1M": "met",
         "memory at 1M ÷ at 100k, worst service": "missed",
         "memory, worst service": "met",
@@ -127,7 +132,9 @@ def _results() -> Results:
         {"201": 90_000}, {"successful": 90_000}, _usage(80), 1.0, 50.0,
     )  # fmt: skip
     latency = Latency(50, 100, 200, 300)
-    found.critical = CriticalResult(1200, 1200, 60.0, 900_000, 510_000, 6500.0, latency, latency, latency)
+    found.critical = CriticalResult(1200, 1200, 60.0, 900_000, 510_000, 6600.0, 6500.0, latency, latency, latency)
+    beside = [Beside("hangs", latency, latency), Beside("refused", latency, Latency(50, 130, 200, 300))]
+    found.fairness = FairnessResult(1_000, 1_000_000, [0.4, 0.5, 0.6], [1.0, 1.2, 1.4], beside)
     found.problems = {"batch": "it broke"}
     return found
 

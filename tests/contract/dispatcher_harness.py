@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from libs import config
 from libs.bus import Bus
 from libs.config import Nats
-from libs.envelope import Accepted, Content, DispatchEnvelope, Outcome, OutcomeEnvelope, SendEnvelope, encode
+from libs.envelope import Accepted, Content, DispatchEnvelope, Lane, Outcome, OutcomeEnvelope, SendEnvelope, encode
 from libs.errors import ServiceUnavailable
 from libs.ids import new_id
 from libs.policy import Policy
@@ -58,16 +59,23 @@ class Subscriptions:
         self.gate: asyncio.Event | None = None
 
     def add(
-        self, kind: str = "iOSPush", *, status: int = 1, ad_consent: bool = True, key: DataKey | None = None
+        self,
+        kind: str = "iOSPush",
+        *,
+        status: int = 1,
+        ad_consent: bool = True,
+        key: DataKey | None = None,
+        **more: Any,
     ) -> str:
-        """The id of a new subscription."""
+        """The id of a new subscription. `more`: fields of its `Recipient`."""
         subscription_id = new_id()
         sealed = (key or self.key).seal(
             TOKEN.encode(), associated(APPLICATION, "subscriptions.sealed_token", subscription_id)
         )
-        self.recipients[subscription_id] = Recipient(
+        recipient = Recipient(
             subscription_id, kind, status, sealed, "token", 3, 77, True, self.key.key_id, "KR", ad_consent
         )
+        self.recipients[subscription_id] = msgspec.structs.replace(recipient, **more)
         return subscription_id
 
     async def resolve(self, request: Resolve) -> Resolved:
@@ -89,7 +97,11 @@ class DispatcherHarness:
         self.stops_asked = 0
         self.stops_away = False
         """True: the application service cannot tell."""
+        self.now_ms: int | None = NOW_MS
+        """None: nobody can tell the time."""
         self.policy = Policy()
+        self.policies_away = False
+        """True: the application service cannot tell them."""
         self.reserved: list[ReserveSends] = []
         self.full: dict[str, Capped] = {}
         """Messages that find a cap full."""
@@ -104,7 +116,14 @@ class DispatcherHarness:
             raise ServiceUnavailable(retry_after=1)
         return Stops(self.stops)
 
+    async def now(self, _: AskTime) -> Now:
+        if self.now_ms is None:
+            raise ServiceUnavailable(retry_after=1)
+        return Now(self.now_ms)
+
     async def get_policy(self, _: GetPolicy) -> PolicyFound:
+        if self.policies_away:
+            raise ServiceUnavailable(retry_after=1)
         return PolicyFound(self.policy)
 
     async def reserve_sends(self, request: ReserveSends) -> SendsReserved:
@@ -124,9 +143,9 @@ class DispatcherHarness:
         sealed = self.subscriptions.key.seal(content, bound_to)
         return Accepted(message_id, subscription_id, 1, sealed, deadline_ms, category)
 
-    async def give(self, *items: Accepted, handoff_id: str = "", marked: bool = False) -> None:
-        envelope = DispatchEnvelope(handoff_id or new_id(), APPLICATION, "normal", list(items), marked)
-        await self.bus.publish(SUBJECT, encode(envelope), msg_id=new_id())
+    async def give(self, *items: Accepted, handoff_id: str = "", marked: bool = False, lane: Lane = "normal") -> None:
+        envelope = DispatchEnvelope(handoff_id or new_id(), APPLICATION, lane, list(items), marked)
+        await self.bus.publish(dispatch(lane), encode(envelope), msg_id=new_id())
 
     async def sent(self, channel: str = "apns") -> SendEnvelope:
         return await self.sends[channel].next(SendEnvelope)
@@ -145,16 +164,14 @@ def settings(nats: Nats, ring_file: Path, slots: int = 2) -> Settings:
 @contextlib.asynccontextmanager
 async def harness_on(nats: Nats, ring_file: Path, *, subscription: bool = True) -> AsyncIterator[DispatcherHarness]:
     """The dispatcher's peers, without a dispatcher."""
-
-    async def now(_: AskTime) -> Now:
-        return Now(NOW_MS)
-
     async with connected(quick(nats), "peers") as bus:
         harness = DispatcherHarness(bus, KeyRing.load(ring_file))
-        lifecycle = {"now": (AskTime, now), "reserve_sends": (ReserveSends, harness.reserve_sends)}
-        await bus.serve("lifecycle", lifecycle)
-        application = {"stops": (ListStops, harness.list_stops), "policy": (GetPolicy, harness.get_policy)}
-        await bus.serve("application", application)
+        await bus.serve(
+            "lifecycle", {"now": (AskTime, harness.now), "reserve_sends": (ReserveSends, harness.reserve_sends)}
+        )
+        await bus.serve(
+            "application", {"stops": (ListStops, harness.list_stops), "policy": (GetPolicy, harness.get_policy)}
+        )
         if subscription:
             await harness.subscriptions.serve(bus)
         await harness.open()

@@ -10,12 +10,15 @@ from aiohttp import web
 from libs.bus import Bus
 from libs.clock import FakeClock
 from libs.config import Nats
+from libs.policies import PolicyBoard
+from libs.reference_time import reference_clock
 from libs.service import Runtime
 from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Keys
 from services.ingest.exchange import Gateway, Route
 from services.ingest.recipients import Recipients
 from services.ingest.routes import ROUTES, application, runner_of
+from services.ingest.schedule import Schedules
 from services.ingest.settings import GatewayHttp
 from services.ingest.templated import Renderer
 from services.ingest.tls import context_of
@@ -64,7 +67,8 @@ async def gateway(
     runtime = Runtime("ingest")
     runtime.clock = clock
     runtime.readiness("nats", bus.is_ready)
-    parts = Gateway(bus, Keys(bus, clock), Recipients(bus), Acceptor(bus), Renderer(bus))
+    schedules = Schedules(reference_clock(bus, clock), PolicyBoard(bus, clock))
+    parts = Gateway(bus, Keys(bus, clock), Recipients(bus), Acceptor(bus), Renderer(bus), schedules)
     runner = runner_of(application(parts, settings, runtime, routes), settings, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context_of(settings))

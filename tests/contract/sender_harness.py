@@ -17,7 +17,7 @@ from libs.ids import new_id
 from libs.rpc import Credential, GetCredential, Known, KnownOutcomes, ListStops, Stop, Stops
 from libs.stops import StopBoard
 from libs.subjects import outcome, send, stream_of
-from services.senders.breaker import Breakers
+from services.senders.breaker import BreakerBoard
 from services.senders.contract import Accepted, Result
 from services.senders.credential_cache import CredentialCache
 from services.senders.deliver import Pipeline
@@ -123,7 +123,7 @@ class SenderHarness:
             return int(SystemClock().time() * 1000)
 
         self.credentials = CredentialCache(bus, "apns", self.clock)
-        self.breakers = Breakers(CHANNEL, self.clock, settings.breaker_seconds)
+        self.breakers = BreakerBoard(bus, self.clock, ReferenceClock(self.clock, ask), settings)
         self.reference = reference = ReferenceClock(SystemClock(), ask)
         self.stops = StopBoard(bus, SystemClock())
         self.pipeline = Pipeline(

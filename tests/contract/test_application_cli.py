@@ -1,6 +1,7 @@
 """`automata app` and `automata key`, against a running application service named by NATS_URL."""
 
 import asyncio
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,31 @@ class TestApp:
         assert not (await cli.done("app", "list"))[0]["has_identity_key"]
         assert (await cli.run(*update, answer="y\n")).exit_code == 0
         assert (await cli.done("app", "list"))[0]["has_identity_key"]
+
+    async def test_what_decides_about_sending_is_set_as_the_help_shows_it(self, cli: Cli) -> None:
+        made = await cli.done("app", "create", "Shop")
+        shown = (await cli.run("app", "update", "--help")).stdout
+        examples = [shlex.split(line) for line in shown.splitlines() if "--setting" in line and "automata" in line]
+        for example in examples:
+            settings = await cli.done(*example[1:3], made["application_id"], *example[4:])
+        assert settings["settings"] == {
+            "timezone": "Asia/Seoul",
+            "rates": {"apns": 500, "fcm": 2000},
+            "frequency_caps": [{"limit": 2, "per": "day", "category": "ad"}],
+            "receipt_timeout_hours": 48,
+        }
+
+    async def test_a_wrong_setting_is_told_by_its_part(self, cli: Cli) -> None:
+        made = await cli.done("app", "create", "Shop")
+        wrong = ('quiet_hours={"start": "9pm", "end": "08:00"}', "timezone=Korea/Seoul", 'rates={"apns": "fast"}')
+        options = [each for setting in wrong for each in ("--setting", setting)]
+        result = await cli.run("app", "update", made["application_id"], *options)
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[1:] == [
+            "settings.timezone must be the IANA name of a time zone, such as Asia/Seoul",
+            "settings.quiet_hours.start must be a time of day, such as 21:30",
+            "settings.rates must be float, got str",
+        ]
 
     @pytest.mark.parametrize(
         ("arguments", "exit_code", "told"),

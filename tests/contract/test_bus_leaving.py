@@ -18,7 +18,8 @@ from libs.errors import ServiceUnavailable
 from tests.contract.streams_harness import until
 
 RESTARTS = 20
-CALLERS = 16
+VERBS = [f"say{number}" for number in range(8)]
+CALLERS = 64
 QUICK = 2.0
 """Seconds, on a busy machine; a request that was dropped is waited for 5."""
 
@@ -39,10 +40,10 @@ class Callers:
 
     async def ask(self, number: int) -> None:
         while True:
-            number += CALLERS
+            number += CALLERS + 1
             started = time.monotonic()
             try:
-                answer = await self._bus.call("echo", "say", Question(number), Question)
+                answer = await self._bus.call("echo", VERBS[number % len(VERBS)], Question(number), Question)
             except ServiceUnavailable:
                 self.refused += 1
                 await asyncio.sleep(0.002)
@@ -58,14 +59,16 @@ class Callers:
 
 @contextlib.asynccontextmanager
 async def responder(settings: Nats) -> AsyncIterator[None]:
-    """Takes a moment for each answer, as a service with a database does."""
+    """A moment of work and a moment of waiting for each answer, as in a service with a database that is busy: some
+    requests have arrived when it is told to stop, and nobody has looked at them yet."""
 
     async def say(question: Question) -> Question:
+        time.sleep(0.0003)  # noqa: ASYNC251 - work, not waiting
         await asyncio.sleep(0.003)
         return question
 
     bus = await Bus.connect(settings, "responder")
-    await bus.serve("echo", {"say": (Question, say)})
+    await bus.serve("echo", {verb: (Question, say) for verb in VERBS})
     try:
         yield
     finally:

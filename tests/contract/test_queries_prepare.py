@@ -23,6 +23,8 @@ MODULES = (
     "lifecycle.queries",
     "lifecycle.queries_messages",
     "lifecycle.queries_stops",
+    "lifecycle.queries_caps",
+    "lifecycle.queries_schedule",
     "lifecycle.queries_window",
     "templating.queries",
 )

@@ -277,7 +277,7 @@ async def restored(people: UsersHarness, dump: dict[str, list[dict[str, object]]
         await admin.execute(f"DELETE FROM subscription.{table}")
     for table, rows in reversed(dump.items()):
         for row in rows:
-            names = [name for name in row if name not in ("country", "test", "language")]
+            names = [name for name in row if name not in ("country", "test", "language", "timezone")]
             places = ", ".join(f"${n + 1}" for n in range(len(names)))
             overriding = "OVERRIDING SYSTEM VALUE" if table == "subscription_events" else ""
             await admin.execute(

@@ -15,6 +15,8 @@ from libs.clock import FakeClock
 from libs.contract.streams import CHANNELS, streams_of
 from libs.contract.verbs import verbs
 from libs.errors import BY_CODE
+from libs.policies import PolicyBoard
+from libs.reference_time import reference_clock
 from libs.service import Runtime
 from libs.subjects import STREAMS
 from services.ingest.acceptor import Acceptor
@@ -23,6 +25,7 @@ from services.ingest.errors import TABLE, describe, status_of
 from services.ingest.exchange import Gateway
 from services.ingest.recipients import Recipients
 from services.ingest.routes import PREFIX, ROUTES, application
+from services.ingest.schedule import Schedules
 from services.ingest.settings import GatewayHttp
 from services.ingest.templated import Renderer
 
@@ -44,7 +47,7 @@ def test_every_stream_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    "channel", [c for c in CHANNELS if c.stream not in ("EVENTS", "DEAD", "ERASURES")], ids=lambda c: c.name
+    "channel", [c for c in CHANNELS if c.stream not in ("EVENTS", "DEAD", "ERASURES", "ALERTS")], ids=lambda c: c.name
 )
 def test_every_work_queue_has_the_one_consumer_that_the_contract_names(channel: Any) -> None:
     reading = [name for name in SERVICES if f'stream=stream_of("{channel.stream}"' in source_of(name)]
@@ -70,7 +73,8 @@ def test_a_service_answers_the_verbs_of_the_contract_and_no_others(service: str)
 @pytest.fixture
 def gateway() -> web.Application:
     nobody = cast(Bus, None)  # without a key no service is asked
-    parts = Gateway(nobody, Keys(nobody, FakeClock()), Recipients(nobody), Acceptor(nobody), Renderer(nobody))
+    schedules = Schedules(reference_clock(nobody, FakeClock()), PolicyBoard(nobody, FakeClock()))
+    parts = Gateway(nobody, Keys(nobody, FakeClock()), Recipients(nobody), Acceptor(nobody), Renderer(nobody), schedules)
     return application(parts, GatewayHttp(), Runtime("ingest"))
 
 

@@ -62,7 +62,7 @@ def service() -> Service:
 @pytest.fixture
 def gateway(service: Service) -> Gateway:
     nothing = cast("Any", None)
-    return Gateway(cast("Any", service), nothing, nothing, nothing, nothing)
+    return Gateway(cast("Any", service), nothing, nothing, nothing, nothing, nothing)
 
 
 @pytest.fixture

@@ -10,12 +10,15 @@ from aiohttp.test_utils import make_mocked_request
 
 from libs import errors, rpc
 from libs.clock import FakeClock
+from libs.policies import PolicyBoard
+from libs.reference_time import reference_clock
 from libs.service import Runtime
 from services.ingest.acceptor import Acceptor
 from services.ingest.auth import KNOWN_FOR, MAX_REMEMBERED, Keys, Memory
 from services.ingest.exchange import Gateway, Route
 from services.ingest.recipients import Recipients
 from services.ingest.routes import PREFIX, ROUTES, application
+from services.ingest.schedule import Schedules
 from services.ingest.settings import GatewayHttp
 from services.ingest.templated import Renderer
 
@@ -36,7 +39,8 @@ class NobodyKnown:
 
 
 def gateway(bus: Any) -> Gateway:
-    return Gateway(bus, Keys(bus, FakeClock()), Recipients(bus), Acceptor(bus), Renderer(bus))
+    schedules = Schedules(reference_clock(bus, FakeClock()), PolicyBoard(bus, FakeClock()))
+    return Gateway(bus, Keys(bus, FakeClock()), Recipients(bus), Acceptor(bus), Renderer(bus), schedules)
 
 
 def routes(app: web.Application) -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ import pytest
 from libs.message import FAILING, KINDS, STATUSES
 from libs.rpc import EventView, MessageView
 from services.ingest.errors import Language
-from services.ingest.why import DECISIVE, OURS, SENTENCES, explain_event, explain_message
+from services.ingest.why import DECISIVE, explain_event, explain_message
+from services.ingest.why_sentences import OURS, SENTENCES
 
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 

@@ -1,0 +1,41 @@
+"""SQL of the lifecycle service for messages that wait for their time: when, and how often that was said."""
+
+from collections.abc import Sequence
+
+from libs.pg import Connection
+
+INSERT_SCHEDULED = """
+INSERT INTO lifecycle.due (message_id, application_id, lane, due_at, reason)
+SELECT d.message_id, d.application_id, d.lane, to_timestamp(d.due_at_ms / 1000.0), 'scheduled'
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) AS d (message_id, application_id, lane, due_at_ms)
+"""
+# `since` stays: the whole time from acceptance on is time scheduled.
+MOVE_SCHEDULED = """
+UPDATE lifecycle.due AS d SET due_at = to_timestamp(w.due_at_ms / 1000.0)
+FROM unnest($1::uuid[], $2::bigint[]) AS w (message_id, due_at_ms)
+WHERE d.message_id = w.message_id AND d.message_id = ANY ($1::uuid[]) AND d.reason = 'scheduled'
+RETURNING d.message_id
+"""
+REVISIONS = """
+SELECT message_id, count(*) AS revision FROM lifecycle.message_events
+WHERE message_id = ANY ($1::uuid[]) AND kind = 'scheduled'
+GROUP BY message_id
+"""
+
+
+async def insert_scheduled(c: Connection, rows: Sequence[tuple[str, str, str, int]]) -> None:
+    """Rows of (message id, application id, lane, Unix milliseconds of Postgres' clock)."""
+    await c.execute(INSERT_SCHEDULED, *zip(*rows, strict=True))
+
+
+async def move_scheduled(c: Connection, times: dict[str, int]) -> set[str]:
+    """Gives messages another time, Unix milliseconds. Returns those that waited for theirs; others stay as they are."""
+    rows = await c.fetch(MOVE_SCHEDULED, list(times), list(times.values()))
+    return {str(row["message_id"]) for row in rows}
+
+
+async def revisions(c: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """How often the time of each was set."""
+    if not ids:
+        return {}
+    return {str(row["message_id"]): row["revision"] for row in await c.fetch(REVISIONS, ids)}
