@@ -16,6 +16,8 @@ from libs.rpc import GetPolicy, PolicyFound
 APPLICATIONS = 10_000
 """Kept: those used last."""
 FRESH_SECONDS = 2.0
+UNKNOWN_SECONDS = 0.8
+"""Until it is asked again what was never answered."""
 _ASK_SECONDS = 1.0
 _log = telemetry.logger("policies")
 
@@ -77,7 +79,8 @@ class PolicyBoard:
         self._keep(application_id, policy)
 
     def _keep(self, application_id: str, policy: Policy | None) -> None:
-        self._known[application_id] = _Known(policy, self._clock.monotonic() + FRESH_SECONDS)
+        lasts = UNKNOWN_SECONDS if policy is None else FRESH_SECONDS
+        self._known[application_id] = _Known(policy, self._clock.monotonic() + lasts)
         self._known.move_to_end(application_id)
         if len(self._known) > APPLICATIONS:
             self._known.popitem(last=False)

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 LOCAL_TIME_PATTERN = "^([01][0-9]|2[0-3]):[0-5][0-9]$"
-# The lengths keep the pattern's `$` from letting a final newline pass.
-LocalTime = Annotated[str, Meta(pattern=LOCAL_TIME_PATTERN, min_length=5, max_length=5)]
+# The length keeps the pattern's `$` from letting a final newline pass.
+LocalTime = Annotated[str, Meta(pattern=LOCAL_TIME_PATTERN, max_length=5)]
 """Of a day, as a clock on the recipient's wall shows it: `21:30`."""
 Action = Literal["hold", "drop"]
 """Of what may not be sent now: wait until it may, or fail with the reason."""

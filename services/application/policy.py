@@ -84,7 +84,7 @@ def _told(refusal: str) -> tuple[str, str]:
     for pattern, reason in ((_MISSING, "is required"), (_UNKNOWN, "is not a known field")):
         if inner := pattern.fullmatch(text):
             return ".".join([*steps, inner[1][:100]]), reason
-    if "regex" in text:
-        text = NO_TIME
+    if steps[-1] in ("start", "end"):
+        return ".".join(steps), NO_TIME
     text = text.replace("`", "").replace("Expected", "must be").replace("Invalid enum value", "does not know")
     return ".".join(steps), text[:300]

@@ -9,8 +9,11 @@ from libs.pg import Pool
 from libs.service import Runtime
 
 from .breakers import Alerts
+from .expiry import Expiry
 from .handoff import Publisher
 from .leader import every, lead
+from .partitions import Partitions
+from .receipts import ReceiptTimeouts
 from .reconcile import Reconciler
 from .relay import Relay
 from .release import Release
@@ -25,6 +28,8 @@ _WINDOW_SECONDS = 0.1
 _ALERTS_SECONDS = 0.5
 _RECONCILE_SECONDS = 1.0
 _MEASURE_SECONDS = 2.0
+_EXPIRY_SECONDS = 2.0
+_RECEIPTS_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 30.0
 
 
@@ -40,6 +45,7 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
 
     async def timekeeper() -> None:
         part, alerts = Timekeeper(pool, publisher), Alerts(pool, bus)
+        weeks = Partitions(pool, settings.lifecycle.retention_days)
         release = Release(pool, bus, runtime.clock, settings.lifecycle.breaker_seconds)
         await _all(
             every(_DUE_SECONDS, part.round, "timekeeper"),
@@ -47,6 +53,10 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
             every(_ALERTS_SECONDS, alerts.round, "alerts"),
             every(_HOUSEKEEPING_SECONDS, alerts.measure, "breakers"),
             every(_HOUSEKEEPING_SECONDS, part.housekeeping, "housekeeping"),
+            every(_EXPIRY_SECONDS, Expiry(pool).round, "expiry"),
+            every(_RECEIPTS_SECONDS, ReceiptTimeouts(pool, bus, runtime.clock).round, "receipts"),
+            every(_HOUSEKEEPING_SECONDS, weeks.make_ahead, "weeks_ahead"),
+            every(_HOUSEKEEPING_SECONDS, weeks.put_away, "archive"),
             *(every(_WINDOW_SECONDS, Window(pool, publisher, lane).round, "window") for lane in LANES),
         )
 

@@ -317,7 +317,6 @@ UPDATE lifecycle.messages AS m SET waited_ms = m.waited_ms + x.waited_ms, uncoun
 FROM unnest($1::uuid[], $2::bigint[], $3::smallint[]) AS x (id, waited_ms, uncounted)
 WHERE m.id = x.id AND m.id = ANY ($1::uuid[])
 """
-ENSURE_PARTITIONS = "SELECT lifecycle.ensure_partitions(8)"
 
 
 async def sendable(c: Connection, ids: list[str]) -> list[Row]:
@@ -373,10 +372,6 @@ async def take_due(c: Connection, ids: list[str]) -> dict[str, tuple[str, int]]:
 async def extend(c: Connection, rows: Sequence[tuple[str, int, int]]) -> None:
     """Rows of (message id, milliseconds that do not count towards the ttl, attempts that retries do not count)."""
     await c.execute(EXTEND, *zip(*rows, strict=True))
-
-
-async def ensure_partitions(c: Connection) -> None:
-    await c.execute(ENSURE_PARTITIONS)
 
 
 # reading --------------------------------------------------------------------------------------------------------------

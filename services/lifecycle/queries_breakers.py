@@ -43,14 +43,14 @@ ORDER BY opened_at, application_id, channel
 LIMIT $3
 """  # noqa: S608 - made of constants
 COUNT_WAITING = f"""
-SELECT w.application_id, w.channel, counted.waiting
+SELECT w.application_id, w.channel, counted.number AS waiting
 FROM unnest($1::uuid[], $2::text[]) AS w (application_id, channel)
 CROSS JOIN LATERAL (
-    SELECT count(*) AS waiting FROM (
+    SELECT count(*) AS number FROM (
         SELECT FROM lifecycle.due AS d
         WHERE d.application_id = w.application_id AND d.reason = 'breaker:' || w.channel
             AND d.released_at IS NULL AND d.reason LIKE 'breaker:%'
-        LIMIT {MOST}) AS some) AS counted
+        LIMIT {MOST}) AS waiting) AS counted
 """  # noqa: S608 - made of constants
 STILL_OPEN = """
 SELECT b.application_id, b.channel

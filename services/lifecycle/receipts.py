@@ -27,7 +27,8 @@ _UNSENT: frozenset[Status] = frozenset({"pending", "errored"})
 _PAGE = 500
 _WALKS = 20
 """Pages of one round."""
-_APPLICATIONS = 1_000
+_APPLICATIONS = 200
+"""Of one question: their settings come along."""
 _HOUR_MS = 3_600_000
 
 

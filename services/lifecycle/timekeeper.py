@@ -35,9 +35,8 @@ class Timekeeper:
         return bool(handoffs) and len(candidates) == _PAGE
 
     async def housekeeping(self) -> bool:
-        """Partitions ahead, old idempotency keys and counted sends gone, the length of the queue as a metric."""
+        """Old idempotency keys and counted sends gone, the length of the queue as a metric."""
         async with self._pool.connection() as c:
-            await queries.ensure_partitions(c)
             await queries.delete_old_idempotency_keys(c)
             self._waiting.set(await queries.count_due(c))
         for _ in range(_SWEEPS):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from libs.bus import Bus
+from libs.clock import FakeClock
 from libs.config import Database as DatabaseSettings
 from libs.errors import ServiceUnavailable
 from libs.ids import new_id
@@ -47,7 +48,7 @@ async def test_a_round_releases_no_more_than_the_timekeeper_has_room_for(pool: P
         return Stops([Stop(STOPPED, "apns", "key:k", "", 0), Stop(new_id(), "*", "key:k", "", 0)])
 
     await bus.serve("application", {"stops": (ListStops, stops)})
-    release = Release(pool, bus)
+    release = Release(pool, bus, FakeClock(), 30)
     await release.round()
     first = await due(pool)
     assert (first[FEW], first[STOPPED], 0 < first[MANY] <= ROOM) == (10, 5, True)
@@ -64,19 +65,19 @@ async def test_a_round_releases_no_more_than_the_timekeeper_has_room_for(pool: P
 async def test_while_nobody_knows_the_stops_nothing_is_released(pool: Pool, bus: Bus) -> None:
     await hold(pool, MANY, 3)
     with pytest.raises(ServiceUnavailable):
-        await Release(pool, bus).round()
+        await Release(pool, bus, FakeClock(), 30).round()
     assert not await due(pool)
 
 
 async def test_nobody_is_asked_while_nothing_is_held(pool: Pool, bus: Bus) -> None:
-    await Release(pool, bus).round()
+    await Release(pool, bus, FakeClock(), 30).round()
 
 
 async def test_the_held_are_found_in_few_steps_however_many_they_are(pool: Pool) -> None:
     await hold(pool, MANY, 3000)
     await hold(pool, FEW, 3000, "fcm")
     async with pool.connection() as c:
-        assert set(await queries_stops.held_channels(c)) == {(MANY, "apns"), (FEW, "fcm")}
-        rows = await c.fetch(f"EXPLAIN (ANALYZE) {queries_stops.HELD_CHANNELS}")
+        assert set(await queries_stops.held(c)) == {(MANY, "emergency_stop:apns"), (FEW, "emergency_stop:fcm")}
+        rows = await c.fetch(f"EXPLAIN (ANALYZE) {queries_stops.HELD}")
     plan = "\n".join(row[0] for row in rows)
     assert "Seq Scan" not in plan, plan

@@ -22,7 +22,7 @@ from services.dispatcher import __main__ as dispatcher
 from services.dispatcher.settings import Dispatcher
 from services.dispatcher.settings import Settings as DispatcherSettings
 from services.lifecycle.rebuild import rebuild
-from services.senders.breaker import Breakers
+from services.senders.breaker import BreakerBoard
 from services.senders.contract import Accepted, Result
 from services.senders.credential_cache import CredentialCache
 from services.senders.deliver import Pipeline
@@ -68,7 +68,7 @@ async def delivering(nats: config.Nats, bus: Bus) -> AsyncIterator[Provider]:
             bus,
             provider,
             AnyCredential(bus, "apns", clock),
-            Breakers("apns", clock, 30),
+            BreakerBoard(bus, clock, reference, own),
             StopBoard(bus, clock),
             clock,
             reference,

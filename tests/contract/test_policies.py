@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from libs import policies, rpc
-from libs.bus import Bus
+from libs.bus import Bus, Msg
 from libs.clock import FakeClock
 from libs.config import Nats
 from libs.errors import InternalError, ResourceNotFound, ServiceUnavailable
@@ -85,11 +85,12 @@ async def test_an_application_that_is_gone_has_no_rules(peer: Peer, board: Polic
     assert await board.of(SHOP) == Policy()
 
 
-async def test_what_is_unknown_so_far_is_waited_for(peer: Peer, board: PolicyBoard) -> None:
+async def test_what_is_unknown_so_far_is_waited_for(peer: Peer, board: PolicyBoard, clock: FakeClock) -> None:
     with pytest.raises(ServiceUnavailable) as refused:
         await board.of(SHOP)
     assert refused.value.details["retry_after"] == 1
     await peer.serve()
+    clock.advance(1)
     assert (await board.of(SHOP)).timezone == "Asia/Seoul"
 
 
@@ -132,7 +133,11 @@ async def test_an_answer_that_is_none_leaves_what_is_known(
     else:
         await peer.bus.close()
         answer = msgspec.msgpack.encode({"policy": {"quiet_hours": {"start": "24:00"}}})
-        await bus.client.subscribe(subject_of("application", "policy"), cb=lambda message: message.respond(answer))
+
+        async def respond(message: Msg) -> None:
+            await message.respond(answer)
+
+        await bus.client.subscribe(subject_of("application", "policy"), cb=respond)
     clock.advance(FRESH_SECONDS)
     assert (await board.of(SHOP)).timezone == "Asia/Seoul"
     with pytest.raises(ServiceUnavailable):

@@ -49,8 +49,11 @@ async def test_a_refused_credential_pauses_its_application_alone(nats_settings: 
         again = deliveries(3)
         await harness.give(*again)
         found = await harness.reported(3)
-    assert {item.retry_class for item in waiting} == {"credentials"}
-    assert [item.data.get("breaker") for item in waiting] == [None, "open", "open", "open"]
+    assert [(item.kind, item.reason, item.retry_class) for item in waiting] == [
+        ("errored", "InvalidProviderToken", "credentials"),
+        *[("held", "breaker", None)] * 3,
+    ]
+    assert {item.data["breaker_reason"] for item in waiting[1:]} == {"InvalidProviderToken"}
     assert facts(found) == {item.message_id: ("sent", None) for item in again}
 
 

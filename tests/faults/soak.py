@@ -272,10 +272,8 @@ def main(minutes: float, rate: int, every: float) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / "soak.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
-    kills = sum(found.kills.values())
-    print(
-        f"{found.told:,} messages in {found.load_seconds:.0f} s ({found.told / found.load_seconds:,.0f}/s), {kills} kills"
-    )
+    kills, kept = sum(found.kills.values()), found.told / found.load_seconds
+    print(f"{found.told:,} messages in {found.load_seconds:.0f} s ({kept:,.0f}/s), {kills} kills")
     print(f"answers {dict(found.answers)}; settled after {found.settle_seconds:.0f} s; {found.counts}")
     print(f"growth {found.growth}\nall figures: {path}")
     for text in found.wrong:

@@ -1,4 +1,4 @@
-"""Every service is restarted in turn, as a deployment does it, while messages flow: nothing is lost, nothing repeats."""
+"""Every service is restarted in turn as by a deployment while messages flow: nothing is lost, or repeated."""
 
 import pytest
 

@@ -1,0 +1,123 @@
+"""When a message is to be sent: a moment, a time of the recipient's day, or the first such time after the moment."""
+
+from datetime import datetime
+from typing import Any, cast
+
+import pytest
+
+from libs.api.message_control import RescheduleBody
+from libs.clock import FakeClock, ReferenceClock
+from libs.errors import ServiceUnavailable, ValidationFailed
+from libs.policies import PolicyBoard
+from libs.policy import Policy
+from libs.rpc import Recipient
+from services.ingest.errors import REASONS
+from services.ingest.schedule import MAX_DAYS_AHEAD, Schedules, Timing, check_time, due_of
+
+
+def ms(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+NOW = ms("2026-07-01T00:00:00Z")  # 09:00 in Seoul
+
+
+def asked(at: str | None = None, local: str | None = None) -> RescheduleBody:
+    return RescheduleBody(scheduled_at=at, send_at_local=local)
+
+
+def person(country: str | None = None, timezone: str | None = None) -> Recipient:
+    return Recipient("s", "iOSPush", 1, b"", "token", 1, 0, False, b"", country, True, timezone=timezone)
+
+
+class Policies:
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.asked = 0
+        self.policy = policy
+
+    async def of(self, application_id: str) -> Policy:
+        self.asked += 1
+        if self.policy is None:
+            raise ServiceUnavailable(service="application")
+        return self.policy
+
+
+def schedules(policies: Policies, server_ms: int = NOW) -> tuple[Schedules, ReferenceClock]:
+    """With a clock of their own that shows `NOW`, and one of the database that shows another time."""
+
+    async def ask() -> int:
+        return server_ms
+
+    clock = ReferenceClock(FakeClock(NOW / 1000), ask)
+    return Schedules(clock, cast(PolicyBoard, policies)), clock
+
+
+@pytest.mark.parametrize(
+    "text", ["tomorrow", "2026-07-01", "2026-07-01T00:00:00", "2026-13-01T00:00:00Z", "1782864000"]
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValidationFailed) as refusal:
+        check_time(asked(text), NOW)
+    assert refusal.value.details["fields"]["scheduled_at"].kind == "time"
+
+
+def test_a_year_ahead_is_the_most() -> None:
+    assert MAX_DAYS_AHEAD == 366
+    check_time(asked("2027-07-02T00:00:00Z"), NOW)
+    with pytest.raises(ValidationFailed) as refusal:
+        check_time(asked("2027-07-02T00:00:00.001Z"), NOW)
+    reason = refusal.value.details["fields"]["scheduled_at"]
+    assert reason == ("days_ahead", 366)
+    assert REASONS[reason.kind][0].format(reason.value) == "must be at most 366 days ahead"
+    check_time(asked("0001-01-01T00:00:00Z"), NOW)  # long past: at once
+
+
+@pytest.mark.parametrize(
+    ("at", "local", "recipient", "default", "due", "told"),
+    [
+        (None, None, person("KR"), None, None, {}),
+        ("2026-07-02T10:00:00+09:00", None, person("KR"), None, "2026-07-02T01:00Z", {"scheduled_at": "2026-07-02T01:00:00.000Z"}),
+        ("2020-01-01T00:00:00Z", None, person("KR"), None, "2020-01-01T00:00Z", {"scheduled_at": "2020-01-01T00:00:00.000Z"}),
+        (None, "09:00", person("KR"), None, "2026-07-01T00:00Z", {"timezone": "Asia/Seoul", "timezone_from": "country"}),
+        (None, "08:59", person("KR"), None, "2026-07-01T23:59Z", {"timezone": "Asia/Seoul", "timezone_from": "country"}),
+        (None, "09:00", person("KR", "America/New_York"), "Asia/Seoul", "2026-07-01T13:00Z", {"timezone": "America/New_York", "timezone_from": "subscription"}),
+        (None, "09:00", person(None, "here"), "Europe/Paris", "2026-07-01T07:00Z", {"timezone": "Europe/Paris", "timezone_from": "application"}),
+        (None, "09:00", person(), None, "2026-07-01T09:00Z", {"timezone": "UTC", "timezone_from": "utc"}),
+        (None, "09:00", None, "Asia/Tokyo", "2026-07-01T00:00Z", {"timezone": "Asia/Tokyo", "timezone_from": "application"}),
+        ("2026-07-10T00:00:01Z", "09:00", person("KR"), None, "2026-07-11T00:00Z", {"scheduled_at": "2026-07-10T00:00:01.000Z", "timezone": "Asia/Seoul", "timezone_from": "country"}),
+        ("2026-07-10T00:00:00Z", "09:00", person("KR"), None, "2026-07-10T00:00Z", {"scheduled_at": "2026-07-10T00:00:00.000Z", "timezone": "Asia/Seoul", "timezone_from": "country"}),
+        ("2020-01-01T00:00:00Z", "10:00", person("KR"), None, "2026-07-01T01:00Z", {"scheduled_at": "2020-01-01T00:00:00.000Z", "timezone": "Asia/Seoul", "timezone_from": "country"}),
+    ],
+)  # fmt: skip
+def test_the_time_that_is_found(
+    at: str | None, local: str | None, recipient: Recipient | None, default: str | None, due: str | None, told: Any
+) -> None:
+    found = due_of(asked(at, local), recipient, Timing(NOW, default))
+    if due is None:
+        assert found is None
+        return
+    assert found is not None
+    assert found.at_ms == ms(due)
+    assert found.told == told | ({} if local is None else {"send_at_local": local})
+
+
+async def test_the_application_is_asked_only_for_local_times() -> None:
+    policies = Policies()
+    timing = await schedules(policies)[0].timing("a", [asked("2026-07-02T00:00:00Z"), asked(), ValidationFailed()])
+    assert (timing.default_zone, policies.asked) == (None, 0)
+    policies.policy = Policy(timezone="Asia/Seoul")
+    assert (await schedules(policies)[0].timing("a", [asked(), asked(local="09:00")])).default_zone == "Asia/Seoul"
+    assert policies.asked == 1
+
+
+async def test_without_the_application_nobodys_time_is_guessed() -> None:
+    with pytest.raises(ServiceUnavailable):
+        await schedules(Policies())[0].timing("a", [asked(local="09:00")])
+
+
+@pytest.mark.parametrize("off_ms", [-300_000, 300_000])
+async def test_the_clock_of_the_database_counts(off_ms: int) -> None:
+    found, clock = schedules(Policies(), NOW + off_ms)
+    assert found.now_ms() == NOW
+    await clock.synchronise()
+    assert (await found.timing("a", [])).now_ms == found.now_ms() == NOW + off_ms
