@@ -1,13 +1,15 @@
 """Settings from environment variables: one frozen struct per service, composed of the pieces here.
 
 `AUTOMATA_<SECTION>__<KEY>` fills field `key` of the nested struct in field `section`; `…_FILE` names a file that holds
-the value, for secrets. `DATABASE_URL` and `NATS_URL` are understood as everybody writes them.
+the value, for secrets. `DATABASE_URL` and `NATS_URL` are understood as everybody writes them. A map is a JSON object, or in
+short `KR=icn,DE=fra`.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
@@ -72,14 +74,25 @@ def load(kind: type[S], environment: Mapping[str, str] = os.environ) -> S:
     return kind(**values)
 
 
-def _section(section: str, piece: type[msgspec.Struct], environment: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _section(section: str, piece: type[msgspec.Struct], environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for field in msgspec.structs.fields(piece):
         name = f"{PREFIX}{section}__{field.name}".upper()
         value = _value(name, environment)
         if value is not None:
-            found[field.name] = value
+            found[field.name] = _map(name, value) if get_origin(field.type) is dict else value
     return found
+
+
+def _map(name: str, text: str) -> dict[str, Any]:
+    """Raises `SettingsError`."""
+    try:
+        if text.lstrip().startswith("{"):
+            return msgspec.json.decode(text, type=dict[str, Any])
+        pairs = [part.split("=") for part in text.split(",") if part.strip()]
+        return {key.strip(): value.strip() for key, value in pairs}
+    except (msgspec.MsgspecError, ValueError):
+        raise SettingsError(f"{name}: Expected a JSON object, or `key=value,key=value`") from None
 
 
 def _value(name: str, environment: Mapping[str, str]) -> str | None:
@@ -95,9 +108,10 @@ def _value(name: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _blame(section: str, text: str) -> str:
-    """msgspec says `Expected `int` - at `$.port`` or `… missing required field `url``."""
-    reason, _, path = text.partition(" - at `$")
-    field = path.strip(".`")
+    """msgspec says `Expected `int` - at `$.port``, `… - at `key` in `$.regions`` or `… missing required field `url``."""
+    reason = text.partition(" - at `")[0]
+    found = re.search(r"`\$\.(\w+)", text)
+    field = found[1] if found else ""
     if not field and "missing required field" in reason:
         field, reason = reason.split("`")[-2], "is required"
     name = f"{PREFIX}{section}__{field}".upper()

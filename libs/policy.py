@@ -54,7 +54,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     """IANA name: of recipients whose zone and country say nothing. None: UTC."""
     quiet_hours: QuietHours | None = None
     frequency_caps: Annotated[tuple[FrequencyCap, ...], Meta(max_length=10)] = ()
-    rates: dict[PushChannel, Annotated[float, Meta(gt=0, le=100_000)]] = {}
+    rates: dict[PushChannel, Annotated[float, Meta(ge=0.001, le=100_000)]] = {}
     """Messages a second to a provider, all senders together."""
     receipt_timeout_hours: Annotated[int, Meta(ge=1, le=720)] | None = None
     """What is not confirmed by the app within so many hours of being sent has failed. None: never."""

@@ -1,6 +1,6 @@
 """Every subject and stream there is. `proto/subjects.md` is written from this table."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -8,6 +8,8 @@ from libs.envelope import LANES, Lane
 
 Retention = Literal["work_queue", "limits"]
 DAY = 86_400.0
+Region = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z", max_length=32)]
+"""Where senders run, such as `icn` or `eu-west-1`: a token of subjects and a part of consumers' names."""
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ def _lane_streams(lane: Lane) -> tuple[Stream, ...]:
     )
 
 
+SENDERS = "signal.senders"
+"""Each sender process says there once a second that it lives, in no stream (`libs.presence`)."""
 RING = "signal.ring"
 """Asked of every process that holds the key ring, in no stream: which keys it has (`libs.ring`)."""
 EVENTS = "EVENTS"

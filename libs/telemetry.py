@@ -33,6 +33,10 @@ GaugeName = Literal[
     "applications_waiting",  # applications with hand-offs beyond their window, by lane
     "breaker_open",  # applications whose way to a provider is paused, by channel
     "breaker_waiting",  # messages that wait for a breaker to close, by channel
+    "rate_limit",  # an application's knob, messages a second by channel; 0: none. Of the busiest that are paced
+    "rate_effective",  # what it may send now: less than its knob after a 429
+    "rate_achieved",  # what this process sends for it
+    "calls_without_answer",  # provider calls that got slow, by channel and lane
 ]
 HistogramName = Literal[
     "delivery_duration_seconds",  # one provider call
@@ -59,6 +63,11 @@ def gauge(name: GaugeName, **labels: str) -> Gauge:
     if found is None:
         found = _GAUGES[name] = Gauge(f"automata_{name}", name, tuple(sorted(labels)), registry=REGISTRY)
     return found.labels(**labels) if labels else found
+
+
+def forget(name: GaugeName, **labels: str) -> None:
+    """For gauges with a bounded choice of label values: this one is no longer of it."""
+    _GAUGES[name].remove(*(labels[label] for label in sorted(labels)))
 
 
 def histogram(name: HistogramName, **labels: str) -> Histogram:

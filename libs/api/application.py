@@ -13,7 +13,7 @@ AppleId = Annotated[str, Meta(pattern="^[A-Z0-9]+$", min_length=10, max_length=1
 PrivateKey = Annotated[str, Meta(min_length=1, max_length=8192)]
 _Said = Annotated[str, Meta(max_length=500)]
 Filter = Annotated[str, Meta(min_length=1, max_length=300)]
-Rate = Annotated[float, Meta(gt=0, le=100_000)]
+Rate = Annotated[float, Meta(ge=0.001, le=100_000)]
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

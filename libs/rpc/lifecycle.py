@@ -301,7 +301,7 @@ class Rescheduled(msgspec.Struct, frozen=True):
 class ResendMany(msgspec.Struct, frozen=True):
     """lifecycle.resend_many -> ResentMany; raises validation_error. A page of all that a filter finds.
 
-    `request.status` is `failed` or `cancelled`, its `limit` at most 1,000; `before` and the filters are those of a list.
+    `request.status` is `failed` or `cancelled`, `limit` at most 1,000; `before` and the filters are those of a list.
     """
 
     request: ListMessages
@@ -328,7 +328,7 @@ class SendToReserve(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ReserveSends(msgspec.Struct, frozen=True):
-    """lifecycle.reserve_sends -> SendsReserved, after the commit; raises validation_error. Counts against frequency caps.
+    """lifecycle.reserve_sends -> SendsReserved, after the commit; raises validation_error. Counts against caps.
 
     A message that has a place already keeps it; one that failed or was cancelled takes none.
     """
@@ -386,7 +386,8 @@ class OpenBreaker(msgspec.Struct, frozen=True):
     application_id: str
     channel: str
     reason: str
-    retry_class: str
+    retry_class: Literal["network", "outage", "credentials"]
+    """Of the last failure."""
     opened_at_ms: int
     probe_at_ms: int
     """From then on single messages try whether the provider is well again (half open)."""
@@ -394,6 +395,8 @@ class OpenBreaker(msgspec.Struct, frozen=True):
     """Probes that failed since it opened, the first failure included."""
     waiting: int = 0
     """Messages that wait for it, where they were to be counted; counted to 10,000."""
+    half_open: bool = False
+    """`probe_at_ms` has passed, by Postgres' clock."""
 
 
 class OpenBreakers(msgspec.Struct, frozen=True):

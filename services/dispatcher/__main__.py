@@ -13,6 +13,7 @@ from libs.service import Runtime, main
 from libs.stops import StopBoard
 
 from .dispatch import Dispatch
+from .regions import Regions
 from .settings import Settings
 
 
@@ -30,8 +31,9 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.spawn(key_ring.follow(ring, bus, "dispatcher"), "ring")
     stops = StopBoard(bus, runtime.clock)
     policies = PolicyBoard(bus, runtime.clock)
+    regions = Regions(own.region, own.regions)
     for lane in LANES:
-        dispatch = Dispatch(bus, ring, clock, stops, policies, lane, own.region, own.slots)
+        dispatch = Dispatch(bus, ring, clock, stops, policies, lane, regions, own.slots)
         runtime.serve(dispatch.consumer, f"dispatch_{lane}")
 
 

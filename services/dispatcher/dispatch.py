@@ -32,8 +32,11 @@ from .ads import as_law_asks
 from .caps import to_count, too_many
 from .decide import CHANNELS, Refusal, decide, refused, stopped
 from .quiet import not_now
+from .regions import Regions
 
 DURABLE = "dispatcher"
+_Route = tuple[str, str]
+"""Channel and region."""
 _decode_content = msgspec.msgpack.Decoder(Content).decode
 _log = telemetry.logger("dispatch")
 
@@ -47,7 +50,7 @@ class Dispatch:
         stops: StopBoard,
         policies: PolicyBoard,
         lane: Lane,
-        region: str,
+        regions: Regions,
         slots: int,
     ) -> None:
         self._bus = bus
@@ -55,7 +58,7 @@ class Dispatch:
         self._policies = policies
         self._ring = ring
         self._clock = clock
-        self._region = region
+        self._regions = regions
         self.consumer: Consumer[DispatchEnvelope] = Consumer(
             bus,
             DispatchEnvelope,
@@ -77,8 +80,8 @@ class Dispatch:
         if not held.is_mine():
             raise Abandoned  # by now another may have decided, and otherwise
         await self._publish_outcomes(envelope, kept)
-        for channel, deliveries in routed.items():
-            await self._publish_deliveries(envelope, channel, deliveries, marked=envelope.marked or held.suspect)
+        for route, deliveries in routed.items():
+            await self._publish_deliveries(envelope, route, deliveries, marked=envelope.marked or held.suspect)
 
     async def bury(self, envelope: DispatchEnvelope, held: Held) -> None:
         (item,) = envelope.items
@@ -96,9 +99,9 @@ class Dispatch:
 
     def _route(
         self, envelope: DispatchEnvelope, found: Resolved, policy: Policy
-    ) -> tuple[dict[str, list[Delivery]], list[Outcome]]:
+    ) -> tuple[dict[_Route, list[Delivery]], list[Outcome]]:
         recipients = {recipient.subscription_id: recipient for recipient in found.recipients}
-        routed: dict[str, list[Delivery]] = defaultdict(list)
+        routed: dict[_Route, list[Delivery]] = defaultdict(list)
         kept: list[Outcome] = []
         now_ms, judging_ms = self._clock.now_ms(), self._clock.judging_ms()
         for item in envelope.items:
@@ -112,7 +115,7 @@ class Dispatch:
                     except SealError:
                         refusal = Refusal("failed", "content_erased", {"subscription_id": item.subscription_id})
                     else:
-                        routed[CHANNELS[recipient.type]].append(delivery)
+                        routed[CHANNELS[recipient.type], self._regions.of(recipient.country)].append(delivery)
             if refusal is not None:
                 kept.append(refused(item, refusal, now_ms))
         return routed, kept
@@ -127,7 +130,7 @@ class Dispatch:
         return not_now(item, recipient, channel, policy, envelope.lane, now_ms)
 
     async def _take_capped(
-        self, envelope: DispatchEnvelope, found: Resolved, policy: Policy, routed: dict[str, list[Delivery]]
+        self, envelope: DispatchEnvelope, found: Resolved, policy: Policy, routed: dict[_Route, list[Delivery]]
     ) -> list[Outcome]:
         """Removes from `routed` whoever got enough already. Only what would go out now is counted, once however often
         its envelope comes. Raises `ServiceUnavailable`."""
@@ -174,13 +177,14 @@ class Dispatch:
         return self._ring.unwrap(key_id, keys[key_id]).open(sealed, bound_to)
 
     async def _publish_deliveries(
-        self, envelope: DispatchEnvelope, channel: str, deliveries: list[Delivery], marked: bool
+        self, envelope: DispatchEnvelope, route: _Route, deliveries: list[Delivery], marked: bool
     ) -> None:
-        subject = send(envelope.lane, channel, self._region)
+        channel, region = route
+        subject = send(envelope.lane, channel, region)
 
         def wrap(items: list[Delivery]) -> SendEnvelope:
             return SendEnvelope(
-                envelope.handoff_id, envelope.application_id, envelope.lane, channel, self._region, items, marked
+                envelope.handoff_id, envelope.application_id, envelope.lane, channel, region, items, marked
             )
 
         for part, payload in pack(deliveries, wrap):
@@ -189,7 +193,7 @@ class Dispatch:
     async def _publish_outcomes(self, envelope: DispatchEnvelope, outcomes: list[Outcome]) -> None:
         if not outcomes:
             return
-        subject = outcome(envelope.lane, "dispatch", self._region)
+        subject = outcome(envelope.lane, "dispatch", self._regions.default)
 
         def wrap(items: list[Outcome]) -> OutcomeEnvelope:
             return OutcomeEnvelope(envelope.application_id, envelope.lane, items)
@@ -199,6 +203,9 @@ class Dispatch:
 
 
 def _part_id(handoff_id: str, members: Sequence[Delivery | Outcome]) -> str:
-    """The same members of the same hand-off, dispatched again, are dropped by the stream; any other part is not."""
+    """The same members of the same hand-off, dispatched again, are dropped by the stream; any other part is not.
+
+    The region is no part of it: a recipient who moved meanwhile is not sent to from both.
+    """
     ids = "".join(member.message_id for member in members)
     return f"{handoff_id}:{hashlib.blake2b(ids.encode(), digest_size=12).hexdigest()}"

@@ -10,6 +10,7 @@ from libs.service import Runtime, health_routes
 from services.ingest import application as own_application
 from services.ingest import (
     audit_log,
+    breakers,
     consent,
     credentials,
     exports,
@@ -54,6 +55,7 @@ ROUTES: tuple[Route, ...] = (
     *own_application.ROUTES,
     *credentials.ROUTES,
     *stops.ROUTES,
+    *breakers.ROUTES,
     *audit_log.ROUTES,
 )
 """Each resource's routes stand at the end of its own file."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from libs.localtime import Zone, is_zone, local_text
-from libs.retry import TABLE, schedule_for
+from libs.retry import TABLE, schedule_for, waits_for
 from libs.rpc import EventView, MessageView
 from services.ingest.errors import Language
 from services.ingest.why_sentences import PERIODS, UNSAID, Sentence
@@ -24,7 +24,6 @@ _PLAIN = (
     "limit",
     "count",
     "category",
-    "rate",
     "outstanding",
     "breaker_reason",
     "last_reason",
@@ -53,6 +52,7 @@ def told_by(event: EventView, message: MessageView, language: Language) -> dict[
         **plain,
         **{name: _moment(data.get(key), zone) for name, key in _MOMENTS.items()},
         "until": _moment(data.get("due_at_ms", data.get("until_ms")), zone),
+        "rate": _number(data.get("rate")),
         "waited": _duration(data.get("waited_ms"), language),
         "oldest": _duration(data.get("oldest_ms"), language),
         "per": NOT_TOLD if period is None else _of(period, language),
@@ -76,9 +76,12 @@ def attempts(event: EventView, message: MessageView) -> int | None:
 
 
 def tried(event: EventView, message: MessageView) -> int:
-    """The attempt as the schedule of retries counts it: not what was held, nor what came before a resend."""
-    earlier = (e for e in message.events if e.kind == "retried" and e.attempt <= event.attempt)
-    return event.attempt - sum(int(e.data.get("uncounted", 0)) for e in earlier)
+    """The attempt as the schedule of retries counts it: not what was held, came before a resend or failed otherwise."""
+    earlier = [e for e in message.events if e.kind == "retried" and e.attempt <= event.attempt]
+    since = max((e.attempt for e in earlier if e.reason == "resend"), default=0)
+    others = {waits_for(name) for name in TABLE if name != event.data.get("retry_class")}
+    failed_otherwise = sum(e.attempt > since and e.data.get("waited_for") in others for e in earlier)
+    return event.attempt - sum(int(e.data.get("uncounted", 0)) for e in earlier) - failed_otherwise
 
 
 def _of(sentence: Sentence, language: Language) -> str:
@@ -95,6 +98,10 @@ def _moment(unix_ms: Any, zone: Zone) -> str:
     if not isinstance(unix_ms, int) or not 0 <= unix_ms <= _LAST_MS:
         return NOT_TOLD
     return f"{local_text(unix_ms, zone)} {zone.name}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else NOT_TOLD
 
 
 def _duration(milliseconds: Any, language: Language) -> str:

@@ -202,6 +202,15 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[])
     AS d (message_id, application_id, lane, delay_ms, reason)
 ON CONFLICT (message_id) DO NOTHING
 """
+# Since the message was accepted, or sent again by hand: what each attempt that began had waited for.
+EARLIER_FAILURES = """
+SELECT e.message_id, e.data ->> 'waited_for' AS waited_for, count(*) AS count
+FROM lifecycle.message_events AS e
+WHERE e.message_id = ANY ($1::uuid[]) AND e.kind = 'retried' AND e.attempt > coalesce((
+    SELECT max(again.attempt) FROM lifecycle.message_events AS again
+    WHERE again.message_id = e.message_id AND again.kind = 'retried' AND again.reason = 'resend'), 0)
+GROUP BY 1, 2
+"""
 DELETE_DUE = "DELETE FROM lifecycle.due WHERE message_id = ANY ($1::uuid[])"
 
 
@@ -244,6 +253,11 @@ def ms(moment: Any) -> int | None:
 async def insert_due(c: Connection, rows: Sequence[tuple[str, str, str, int, str]]) -> None:
     """Rows of (message id, application id, lane, delay ms, reason)."""
     await c.execute(INSERT_DUE, *zip(*rows, strict=True))
+
+
+async def earlier_failures(c: Connection, ids: Sequence[str]) -> dict[tuple[str, str], int]:
+    """How often each message waited, by message id and the reason of the row in `due`."""
+    return {(str(row["message_id"]), row["waited_for"]): row["count"] for row in await c.fetch(EARLIER_FAILURES, ids)}
 
 
 async def delete_due(c: Connection, ids: list[str]) -> None:

@@ -20,7 +20,7 @@ LONGEST = 10
 _TIMES = """
     application_id, channel, reason, retry_class, failures, opened_at,
     (extract(EPOCH FROM opened_at) * 1000)::bigint AS opened_at_ms,
-    (extract(EPOCH FROM probe_at) * 1000)::bigint AS probe_at_ms
+    (extract(EPOCH FROM probe_at) * 1000)::bigint AS probe_at_ms, probe_at <= now() AS half_open
 """
 # Before its time no probe was made: what fails then was under way when the breaker opened, and tells nothing new.
 FAIL = f"""
@@ -91,7 +91,7 @@ async def open_breakers(c: Connection, application_id: str | None, channel: str 
 
 
 def breaker(row: Row) -> OpenBreaker:
-    fields = ("channel", "reason", "retry_class", "opened_at_ms", "probe_at_ms", "failures")
+    fields = ("channel", "reason", "retry_class", "opened_at_ms", "probe_at_ms", "failures", "half_open")
     return OpenBreaker(application_id=str(row["application_id"]), **{name: row[name] for name in fields})
 
 

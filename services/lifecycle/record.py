@@ -12,7 +12,7 @@ from libs.envelope import LANES, Lane, Outcome
 from libs.errors import ServiceUnavailable
 from libs.message import FINAL, Status
 from libs.pg import Connection, Pool, Row
-from libs.retry import next_delay
+from libs.retry import next_delay, waits_for
 from libs.waits import WAITS, Hold, due_reason, hold_of
 
 from . import queries, queries_erasure
@@ -108,17 +108,18 @@ class Recorder:
         rows: list[tuple[object, ...]] = []
         sealed: list[tuple[object, ...]] = []
         later: dict[str, Later] = {}
+        failures = await _earlier_failures(c, facts, known)
         for told, item in facts:
             message = known.get(item.message_id)
             if message is None or not _is_of(told, message):
                 self._unknown_ids.inc()
                 continue
-            item = self._follow_up(item, message, rows, later)
-            row = _event_row(item, message)
-            if told.attached is not None and item.kind == "converted":
-                sealed.append((*row, told.attached))
-            else:
-                rows.append(row)
+            for fact in self._follow_up(item, message, failures, later):
+                row = _event_row(fact, message)
+                if told.attached is not None and fact.kind == "converted":
+                    sealed.append((*row, told.attached))
+                else:
+                    rows.append(row)
         if rows:
             await queries.append(c, rows)
         if sealed:
@@ -131,41 +132,35 @@ class Recorder:
         return {(i, str(r["application_id"])): _recorded(r) for i, r in folded.items()}
 
     def _follow_up(
-        self,
-        item: Outcome,
-        message: Row,
-        rows: list[tuple[object, ...]],
-        later: dict[str, Later],
-    ) -> Outcome:
+        self, item: Outcome, message: Row, failures: dict[tuple[str, str], int], later: dict[str, Later]
+    ) -> list[Outcome]:
         """What an attempt that may be repeated leads to: a due row, or the end. Returns the fact with the decision."""
         if item.attempt != message["attempt"] or message["status"] in FINAL:
-            return item
+            return [item]
         waiting = (item.message_id, str(message["application_id"]), message["lane"])
         if item.kind == "held" and (hold := hold_of(item.reason)) is not None:
             later[item.message_id] = (*waiting, _held_ms(item, hold, message), due_reason(hold, message["channel"]))
         if item.retry_class is None:
-            return item
+            return [item]
+        tried = 1 + failures.get((item.message_id, waits_for(item.retry_class)), 0)
         delay = next_delay(
             item.retry_class,
-            item.attempt - message["uncounted"],
+            tried,
             message["lane"],
             retry_after=item.retry_after,
             spread=self._spread(),
             scale=self._scale,
         )
         if delay is None:
-            end = msgspec.structs.replace(item, kind="failed", key="exhausted", data={"retry_class": item.retry_class})
-            rows.append(_event_row(end, message))
-        elif message["now_ms"] + delay * 1000 > message["deadline_ms"]:
+            data: dict[str, object] = {"retry_class": item.retry_class, "attempts": tried}
+            return [item, msgspec.structs.replace(item, kind="failed", key="exhausted", data=data)]
+        if message["now_ms"] + delay * 1000 > message["deadline_ms"]:
             data = {"last_reason": item.reason, "deadline_ms": message["deadline_ms"]}
-            end = msgspec.structs.replace(item, kind="expired", key="ttl", reason="expired", data=data)
-            rows.append(_event_row(end, message))
-        else:
-            telemetry.counter("retries_total", **{"class": item.retry_class}).inc()
-            later[item.message_id] = (*waiting, int(delay * 1000), f"retry:{item.retry_class}")
-            retry_at_ms = message["now_ms"] + int(delay * 1000)
-            return msgspec.structs.replace(item, data=item.data | {"retry_at_ms": retry_at_ms})
-        return item
+            return [item, msgspec.structs.replace(item, kind="expired", key="ttl", reason="expired", data=data)]
+        telemetry.counter("retries_total", **{"class": item.retry_class}).inc()
+        later[item.message_id] = (*waiting, int(delay * 1000), waits_for(item.retry_class))
+        retry_at_ms = message["now_ms"] + int(delay * 1000)
+        return [msgspec.structs.replace(item, data=item.data | {"retry_at_ms": retry_at_ms})]
 
     def _count(self, batch: list[Facts]) -> None:
         items = [item for facts in batch for item in facts.items]
@@ -174,6 +169,15 @@ class Recorder:
         self._unknown_outcomes.inc(
             sum(item.kind == "errored" and item.data.get("outcome") == "unknown" for item in items)
         )
+
+
+async def _earlier_failures(
+    c: Connection, facts: list[tuple[Facts, Outcome]], known: dict[str, Row]
+) -> dict[tuple[str, str], int]:
+    """Attempts that failed before these, by message and what was waited for after them; asked for few messages."""
+    failed = {item.message_id for _, item in facts if item.retry_class is not None and item.message_id in known}
+    again = [i for i in failed if known[i]["attempt"] - known[i]["uncounted"] > 1]
+    return await queries.earlier_failures(c, again) if again else {}
 
 
 async def _settle(c: Connection, folded: dict[str, Row], later: dict[str, Later]) -> None:

@@ -60,10 +60,11 @@ REMEMBER_TOUCHED = """
 INSERT INTO pg_temp.touched SELECT * FROM unnest($1::uuid[]) ON CONFLICT DO NOTHING
 """
 # May go on by itself: waits for a time that has not come by any clock, so that nobody took it from `due`; nothing
-# happened to it since the backup; and no stop holds it, which may have been released.
+# happened to it since the backup; and neither a stop nor a breaker holds it, which may have let it go.
 FORGET_DUE = """
 DELETE FROM lifecycle.due AS d
 WHERE NOT $1::boolean OR d.due_at < now() + $2 * interval '1 second' OR d.reason LIKE 'emergency\\_stop:%'
+    OR d.reason LIKE 'breaker:%'
     OR EXISTS (SELECT FROM pg_temp.touched AS t WHERE t.id = d.message_id)
     OR NOT EXISTS (SELECT FROM lifecycle.messages AS m
         WHERE m.id = d.message_id AND m.status IN ('pending', 'errored'))

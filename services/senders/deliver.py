@@ -11,22 +11,25 @@ from libs import telemetry
 from libs.bus import Bus
 from libs.cancellation import being_cancelled
 from libs.clock import Clock, ReferenceClock
-from libs.consume import Abandoned, Consumer, Held
+from libs.consume import Abandoned, Held
 from libs.envelope import Delivery, Lane, Outcome, SendEnvelope
 from libs.rpc import Credential, Known, KnownOutcomes, Stop
 from libs.stops import StopBoard
-from libs.subjects import send, stream_of
 
+from .admission import Admission, Entry
 from .breaker import BreakerBoard
 from .contract import Postponed, Result, Sender, TryLater
 from .credential_cache import CredentialCache
 from .judge import Judge
+from .outstanding import Call, Outstanding
+from .parking import ParkingConsumer
+from .rate import Rates
 from .report import Reporter
 from .settings import Sender as SenderSettings
 
 _KNOWN_TIMEOUT = 10.0
 _REMEMBERED = 1_000
-_Call = tuple[str, int]
+_Attempt = tuple[str, int]
 """A message and its attempt."""
 _log = telemetry.logger("deliver")
 
@@ -34,8 +37,7 @@ _log = telemetry.logger("deliver")
 class Work(msgspec.Struct, eq=False):
     """One envelope under way."""
 
-    application_id: str
-    held: Held
+    entry: Entry
     credential: Credential | None
     unreported: int
     done: asyncio.Event
@@ -56,7 +58,9 @@ class Pipeline:
         lane: Lane,
         region: str,
         settings: SenderSettings,
+        rates: Rates,
     ) -> None:
+        self._lane = lane
         self._bus = bus
         self._sender = sender
         self._credentials = credentials
@@ -64,9 +68,8 @@ class Pipeline:
         self._stops = stops
         self._clock = clock
         self._reference = reference
-        self._calls = asyncio.Semaphore(settings.concurrency)
-        self._unreported = asyncio.Semaphore(settings.concurrency + settings.outcome_batch)
-        self._in_progress: set[_Call] = set()
+        self._rates = rates
+        self._in_progress: set[_Attempt] = set()
         self._ended = asyncio.Event()
         self._own: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,25 +77,21 @@ class Pipeline:
         self._judge = Judge(sender.channel, region, reference)
         self.reporter = Reporter(bus, lane, sender.channel, region, settings.outcome_batch, settings.outcome_wait)
         self._duration = telemetry.histogram("delivery_duration_seconds", channel=sender.channel)
-        self.consumer: Consumer[SendEnvelope] = Consumer(
-            bus,
-            SendEnvelope,
-            stream=stream_of("SEND", lane),
-            durable=f"{sender.channel}_{region}",
-            subject=send(lane, sender.channel, region),
-            slots=settings.slots,
-            handle=self.handle,
-            bury=self.bury,
+        self._outstanding = Outstanding(sender.channel, lane, settings, clock, self.reporter.count)
+        self._admission = Admission(self._outstanding, rates, reference)
+        self.consumer = ParkingConsumer(
+            bus, lane, region, settings, channel=sender.channel, handle=self.handle, bury=self.bury
         )
 
     async def handle(self, envelope: SendEnvelope, held: Held) -> None:
         await self._stops.refresh()
         credential = await self._credentials.get(envelope.application_id)
+        entry = await self._admission.entry(envelope.application_id, self._lane, held)
         calls = {(item.message_id, item.attempt) for item in envelope.items}
         suspect = await self._claim(calls) or envelope.marked or held.suspect
         try:
             items = await self._unsettled(envelope, held) if suspect else envelope.items
-            await self._deliver_all(Work(envelope.application_id, held, credential, len(items), asyncio.Event()), items)
+            await self._deliver_all(Work(entry, credential, len(items), asyncio.Event()), items)
         finally:
             self._in_progress -= calls
             self._ended.set()
@@ -103,7 +102,7 @@ class Pipeline:
         data = {"stream": held.stream, "deliveries": held.deliveries, "outcome": "unknown"}
         await self._report_and_wait(envelope, [self._judge.dead_letter(item, data)])
 
-    async def _claim(self, calls: set[_Call]) -> bool:
+    async def _claim(self, calls: set[_Attempt]) -> bool:
         """Waits while this process works on a copy of the envelope. True if it did: then some of it is done."""
         waited = False
         while not self._in_progress.isdisjoint(calls):
@@ -147,27 +146,30 @@ class Pipeline:
         await stored.wait()
 
     async def _deliver_all(self, work: Work, items: list[Delivery]) -> None:
-        """Calls go out as fast as the lane's budget lets them; returns when every outcome is stored."""
+        """Calls go out as fast as limits let them, the rest goes to `due`; returns when every outcome is stored."""
         for index, item in enumerate(items):
-            await self._unreported.acquire()
-            await self._calls.acquire()
+            admitted = await self._admission.admit(work.entry, item, len(items) - index, self._is_callable(work, item))
             await self._stops.refresh()
-            if not work.held.is_mine():
-                self._calls.release()
-                self._unreported.release()
+            if not work.entry.held.is_mine():
+                if isinstance(admitted, Call):
+                    self._outstanding.withdraw(admitted)
                 self._settle(work, len(items) - index)
                 await work.done.wait()
                 raise Abandoned
-            self.reporter.calls_under_way += 1
-            task = asyncio.create_task(self._deliver(work, item))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if isinstance(admitted, Call):
+                task = asyncio.create_task(self._deliver(work, item, admitted))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                self._report(work, item, admitted, 0.0, None)
+                await asyncio.sleep(0)  # nothing else here would let others have their turn
         if items:
+            self.consumer.park(work.entry.held)
             await work.done.wait()
 
-    async def _deliver(self, work: Work, item: Delivery) -> None:
+    async def _deliver(self, work: Work, item: Delivery, call: Call) -> None:
         started = self._clock.monotonic()
-        result: Result | Postponed | Stop | None
+        result: Result | Postponed | Stop | None = None
         try:
             result = await self._call(work, item)
         except (Exception, asyncio.CancelledError) as error:
@@ -176,37 +178,50 @@ class Pipeline:
             _log.error("sender_raised", exc_info=error)
             result = TryLater("sender_error", "network", unknown=True)
         finally:
-            self._calls.release()
-            self.reporter.calls_under_way -= 1
+            self._outstanding.leave(call, result)
         duration = self._clock.monotonic() - started
         self._duration.observe(duration)
-        self._breakers.learn(work.application_id, item.message_id, result, started)
+        self._breakers.learn(work.entry.application_id, item.message_id, result, started)
+        self._rates.heard(work.entry.application_id, result)
+        self._report(work, item, result, duration, call)
 
+    def _report(
+        self, work: Work, item: Delivery, result: Result | Postponed | Stop | None, duration: float, call: Call | None
+    ) -> None:
         def reported() -> None:
-            self._unreported.release()
+            if call is not None:
+                self._outstanding.reported(call)
             self._settle(work, 1)
 
         outcome = self._judge.outcome(item, next(self._call_ids), result, int(duration * 1000))
-        self.reporter.add(work.application_id, outcome, reported)
+        self.reporter.add(work.entry.application_id, outcome, reported)
 
     def _settle(self, work: Work, count: int) -> None:
         work.unreported -= count
         if work.unreported == 0:
             work.done.set()
 
+    def _is_callable(self, work: Work, item: Delivery) -> bool:
+        """False: `_call` will call nobody, and no part of the application's rate is spent on it."""
+        return (
+            work.credential is not None
+            and self._reference.judging_ms() < item.deadline_ms
+            and self._stops.of(work.entry.application_id, self._sender.channel) is None
+        )
+
     async def _call(self, work: Work, item: Delivery) -> Result | Postponed | Stop | None:
         """None: past its deadline, so nobody is called; nor where the application was stopped."""
         if self._reference.judging_ms() >= item.deadline_ms:
             return None
-        stop = self._stops.of(work.application_id, self._sender.channel)
+        stop = self._stops.of(work.entry.application_id, self._sender.channel)
         if stop is not None:
             return stop
-        paused = self._breakers.admit(work.application_id, item.message_id)
+        paused = self._breakers.admit(work.entry.application_id, item.message_id)
         if paused is not None:
             return paused
         if work.credential is None:
             return TryLater("credential_missing", "credentials")
-        return await self._sender.send(item, work.credential, work.application_id)
+        return await self._sender.send(item, work.credential, work.entry.application_id)
 
 
 def _call_ids() -> Iterator[str]:

@@ -35,8 +35,11 @@ class Reporter:
         self._count = 0
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
-        self.calls_under_way = 0
-        """Kept by the pipeline: while it is zero nothing is gained by waiting for company."""
+        self._under_way = 0
+
+    def count(self, calls: int) -> None:
+        """So many more calls (or fewer) are about to be answered: without any, nothing is gained by waiting."""
+        self._under_way += calls
 
     def add(self, application_id: str, item: Outcome, reported: Callable[[], None]) -> None:
         """`reported` is called once the outcome is stored in the stream."""
@@ -46,7 +49,7 @@ class Reporter:
         waiting.append(_Entry(item, reported))
         self._count += 1
         self._wake.set()
-        if self._count >= self._batch or self.calls_under_way == 0:
+        if self._count >= self._batch or self._under_way == 0:
             self._full.set()
 
     async def run(self) -> None:
@@ -68,7 +71,7 @@ class Reporter:
             self._count -= len(part)
         if not self._count:
             self._wake.clear()
-        if self._count < self._batch and (self._count == 0 or self.calls_under_way):
+        if self._count < self._batch and (self._count == 0 or self._under_way):
             self._full.clear()
         return taken
 

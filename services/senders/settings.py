@@ -10,10 +10,18 @@ from libs.config import Health, Nats
 class Sender(msgspec.Struct, frozen=True):
     channel: Literal["apns", "fcm"]
     region: str = "local"
-    slots: int = 16
-    """Envelopes of one lane in hand at once."""
-    concurrency: int = 100
-    """Provider calls of one lane under way at once."""
+    slots: int = 32
+    """Envelopes of one lane that are worked on at once."""
+    parked: int = 256
+    """Further envelopes of one lane, whose calls are all under way."""
+    concurrency: int = 200
+    """Provider calls of one lane under way at once, but for those that are `slow_after` seconds old."""
+    application_concurrency: int = 100
+    """Of these, calls of one application, old ones included (R11)."""
+    slow_after: float = 1.0
+    """Seconds after which a call gives its place in the lane to another."""
+    max_outstanding: int = 2_000
+    """Such calls of one lane at once. What goes without an answer is unknown, and repeated, crash or no crash."""
     outcome_batch: int = 100
     """Outcomes of one lane published together: with `concurrency` the bound of what a crash can repeat."""
     outcome_wait: float = 0.02

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from libs import telemetry
 from libs.errors import ServiceUnavailable
 from libs.kv import Bucket
 
@@ -21,6 +22,7 @@ LEAST = 0.1
 APPLICATIONS = 1_000
 FRESH_SECONDS = 0.5
 _TRIES = 5
+_log = telemetry.logger("throttle")
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -51,6 +53,8 @@ class Refusal(msgspec.Struct, frozen=True):
     knob: float | None
     achieved: float
     member: str
+    joins: bool = False
+    """Not refused itself: another process was, and this one sends too."""
 
 
 def cut(known: Limit | None, told: Refusal) -> Limit:
@@ -96,9 +100,6 @@ class Throttles:
     def of(self, application_id: str) -> Limit | None:
         return self._limits.get(application_id)
 
-    def known(self) -> dict[str, Limit]:
-        return self._limits
-
     def tell(self, application_id: str, refusal: Refusal) -> None:
         """Counts here at once, and everywhere within a second."""
         self._limits[application_id] = cut(self._limits.get(application_id), refusal)
@@ -118,23 +119,31 @@ class Throttles:
         limit = self._limits.get(application_id)
         if limit is not None and limit.shares and member not in limit.shares and achieved > 0:
             self._limits[application_id] = join(limit, member, achieved)
-            self._told.setdefault(application_id, Refusal(limit.at_ms, None, None, achieved, member))
+            self._told.setdefault(application_id, Refusal(limit.at_ms, None, None, achieved, member, joins=True))
 
     async def _share(self) -> None:
-        for _ in range(_TRIES):
-            try:
-                found = await self._bucket.get(self._key)
-                limits = self._current(_decode(found[0]) if found else {})
-                told, self._told = self._told, {}
-                for application_id, refusal in told.items():
-                    limits[application_id] = cut(limits.get(application_id), refusal)
-                if not told or await self._bucket.put(self._key, _encode(limits), found[1] if found else 0):
-                    self._limits = limits
+        told, self._told = self._told, {}
+        try:
+            for _ in range(_TRIES):
+                if await self._exchanged(told):
                     return
-            except (ServiceUnavailable, msgspec.MsgspecError):
-                self._limits = self._current(self._limits)
-                return
             self._told = told | self._told
+        except (ServiceUnavailable, msgspec.MsgspecError):
+            self._told = told | self._told
+            self._limits = self._current(self._limits)
+
+    async def _exchanged(self, told: dict[str, Refusal]) -> bool:
+        """False: another process wrote meanwhile."""
+        found = await self._bucket.get(self._key)
+        limits = self._current(_decode(found[0]) if found else {})
+        for application_id, refusal in told.items():
+            known = limits.get(application_id)
+            if known is not None or not refusal.joins:
+                limits[application_id] = cut(known, refusal)
+        if told and await self._bucket.put(self._key, _encode(limits), found[1] if found else 0) is None:
+            return False
+        self._limits = limits
+        return True
 
     def _current(self, limits: dict[str, Limit]) -> dict[str, Limit]:
         now_ms = self._now_ms()
@@ -144,4 +153,4 @@ class Throttles:
     def _shared(self, task: asyncio.Task[None]) -> None:
         self._asking = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
+            _log.error("limits_not_shared", exc_info=error)

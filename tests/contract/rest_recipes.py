@@ -195,7 +195,8 @@ async def whose_content_was_erased(whole: Whole, tenant: Tenant, identifier: str
 
 @reaches("message_already_processed")
 async def that_is_over_or_still_under_way(whole: Whole, tenant: Tenant, identifier: str) -> Case:
-    """What was received cannot be cancelled, and what was not even sent cannot be sent again."""
+    """What was received cannot be cancelled, what was not even sent cannot be sent again, and what does not wait for
+    its time cannot be given another."""
     sent = await rest_requests.message(whole, tenant)
     if identifier == "messages_cancel":
         await tenant.post(f"/messages/{sent}/status", {"status": "received"})

@@ -164,6 +164,13 @@ async def waiting_message(whole: Whole, tenant: Tenant) -> str:
     return found
 
 
+async def scheduled_message(whole: Whole, tenant: Tenant) -> str:
+    """One that waits for its time."""
+    body = {"subscription_id": await subscription(whole, tenant), "title": "Hello", "send_at_local": "09:00"}
+    sent = await tenant.post("/messages", body)
+    return str(sent.data["message_id"])
+
+
 async def cancelled_message(whole: Whole, tenant: Tenant) -> str:
     found = await waiting_message(whole, tenant)
     assert (await tenant.post(f"/messages/{found}/cancel")).status == 200
@@ -232,6 +239,7 @@ ALSO_CALLED: dict[str, tuple[Maker, ...]] = {
 SPECIAL: dict[tuple[str, str], Maker] = {
     ("messages_cancel", "id"): waiting_message,
     ("messages_resend", "id"): cancelled_message,
+    ("messages_reschedule", "id"): scheduled_message,
     ("subscriptions_confirm", "id"): unconfirmed,
 }
 """Operation and place where something other than usual must be there."""

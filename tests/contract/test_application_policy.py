@@ -114,7 +114,7 @@ async def test_receipts_may_be_asked_for_without_saying_how_long(bus: Bus, appli
         ),
         ({"frequency_caps": [{"limit": 1, "per": "day"}] * 11}, {"settings.frequency_caps": None}),
         ({"rates": {"sms": 1}}, {"settings.rates": "does not know 'sms'"}),
-        ({"rates": {"apns": 0}}, {"settings.rates": "must be float > 0.0"}),
+        ({"rates": {"apns": 0}}, {"settings.rates": "must be float >= 0.001"}),
         ({"rates": {"apns": 10**6}}, {"settings.rates": None}),
         ({"receipt_timeout_hours": 0}, {"settings.receipt_timeout_hours": "must be int >= 1"}),
         ({"receipt_timeout_hours": False}, {"settings.receipt_timeout_hours": None}),

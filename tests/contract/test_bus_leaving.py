@@ -37,9 +37,10 @@ class Callers:
         self.refused = 0
         self.slowest = 0.0
         self.wrong: list[int] = []
+        self.enough = False
 
     async def ask(self, number: int) -> None:
-        while True:
+        while not self.enough:
             number += CALLERS + 1
             started = time.monotonic()
             try:
@@ -83,9 +84,8 @@ async def calling(settings: Nats) -> AsyncIterator[Callers]:
     try:
         yield callers
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        callers.enough = True
+        await asyncio.gather(*tasks)
         await bus.close()
 
 

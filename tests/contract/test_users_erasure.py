@@ -14,6 +14,7 @@ from libs.envelope import DispatchEnvelope, encode
 from libs.errors import ResourceNotFound, ValidationFailed
 from libs.ids import new_id
 from libs.pg import single_connection
+from libs.policy import QuietHours
 from libs.subjects import ERASURES, dispatch, erasures, send, stream_of
 from services.subscription.forgetting import Reach, passed
 from tests.contract.users_harness import ACTOR, OTHER, SHOP, UsersHarness, serve_lifecycle, users
@@ -58,7 +59,13 @@ async def rows_of(people: UsersHarness, *ids: str) -> list[dict[str, object]]:
 
 async def test_the_rows_of_the_person_hold_nothing_more(people: UsersHarness) -> None:
     device = rpc.DeviceInfo(device_model="Galaxy", device_language="ko", country_code="KR", timezone="Asia/Seoul")
-    phone = await people.device(token=TOKEN, device_info=device, tags={"plan": "gold"}, installation_id="inst-1")
+    phone = await people.device(
+        token=TOKEN,
+        device_info=device,
+        tags={"plan": "gold"},
+        installation_id="inst-1",
+        quiet_hours=QuietHours("22:00", "07:00"),
+    )
     found = await people.identify("user_1", phone)
     other = await people.device()
     (untouched,) = await rows_of(people, other)
@@ -71,6 +78,7 @@ async def test_the_rows_of_the_person_hold_nothing_more(people: UsersHarness) ->
     assert (row["sealed_token"], row["token_hint"], row["wrapped_key"]) == (b"", "", None)
     assert (row["device_info"], row["tags"], row["country"], row["language"]) == ({}, {}, None, None)
     assert (row["installation_id"], row["secret_hash"]) == (None, None)
+    assert (row["timezone"], row["quiet_hours"]) == (None, None)
     assert row["archived_at"] is not None
     user = await people.admin.fetchrow("SELECT * FROM subscription.users WHERE id = $1", found.user_id)
     assert user is not None

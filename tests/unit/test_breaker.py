@@ -1,13 +1,86 @@
-"""A refused credential pauses one application; one call at a time tries whether it is taken again."""
+"""What opens an application's breaker, what closes it, and who is let through meanwhile."""
 
+from typing import Any
+
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from libs.clock import FakeClock
+from libs import errors
+from libs.clock import FakeClock, ReferenceClock
+from libs.rpc import Empty, ListBreakers, OpenBreaker, OpenBreakers, ReportBreaker
 from services.senders import breaker
-from services.senders.breaker import Breakers
+from services.senders.breaker import LONGEST, BreakerBoard
+from services.senders.contract import Accepted, Postponed, Rejected, Result, TryLater
+from services.senders.settings import Sender
 
+A, B = "019aa000-0000-7000-8000-00000000000a", "019aa000-0000-7000-8000-00000000000b"
 SECONDS = 30.0
+REFUSED = TryLater("InvalidProviderToken", "credentials")
+DOWN = TryLater("ServiceUnavailable", "outage", data={"status": 503})
+TIMEOUT = TryLater("timeout", "network", unknown=True)
+LOST = TryLater("connection_lost", "network", unknown=True)
+THROTTLED = TryLater("TooManyRequests", "throttled", data={"status": 429})
+TAKEN = Accepted("1")
+ANSWERED = Rejected("BadDeviceToken", -10, {"status": 400})
+NEVER_LEFT = Rejected("invalid_message")
+
+
+class Lifecycle:
+    """A bus on which nobody but lifecycle answers, if it does."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.refuses: type[errors.SignalError] | None = None
+        self.open: list[OpenBreaker] = []
+        self.told: list[ReportBreaker] = []
+        self.asked = 0
+
+    async def call(self, service: str, verb: str, request: Any, reply: type[Any], timeout: float) -> msgspec.Struct:
+        assert service == "lifecycle"
+        if self.is_away:
+            raise errors.ServiceUnavailable(service=service)
+        if isinstance(request, ListBreakers):
+            assert request.channel == "apns"
+            self.asked += 1
+            return OpenBreakers(self.open)
+        if self.refuses is not None:
+            raise self.refuses
+        self.told.append(request)
+        return Empty()
+
+
+class Process:
+    """One sender process' board, and calls made through it."""
+
+    def __init__(self, clock: FakeClock, lifecycle: Lifecycle) -> None:
+        async def nobody() -> int:
+            raise errors.ServiceUnavailable
+
+        own = Sender("apns", breaker_seconds=SECONDS)
+        self.clock = clock
+        self.board = BreakerBoard(lifecycle, clock, ReferenceClock(clock, nobody), own)  # type: ignore[arg-type]
+        self._number = 0
+
+    def call(self, result: Result, application: str = A) -> Postponed | None:
+        """None: it was made."""
+        name = self.begin(application)
+        if isinstance(name, str):
+            self.board.learn(application, name, result, self.clock.monotonic())
+            return None
+        return name
+
+    def begin(self, application: str = A) -> str | Postponed:
+        self._number += 1
+        return self.board.admit(application, str(self._number)) or str(self._number)
+
+    def fail(self, times: int, result: Result = DOWN, application: str = A) -> None:
+        for _ in range(times):
+            assert self.call(result, application) is None
+
+    def is_open(self, application: str = A) -> bool:
+        """Without making a call."""
+        return application in self.board._open
 
 
 @pytest.fixture
@@ -16,60 +89,320 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def breakers(clock: FakeClock) -> Breakers:
-    return Breakers("test", clock, SECONDS)
+def lifecycle() -> Lifecycle:
+    return Lifecycle()
 
 
-def open_now() -> float | None:
-    return REGISTRY.get_sample_value("automata_breaker_open", {"channel": "test"})
+@pytest.fixture
+def process(clock: FakeClock, lifecycle: Lifecycle) -> Process:
+    return Process(clock, lifecycle)
 
 
-def test_nobody_is_paused_at_first(breakers: Breakers) -> None:
-    assert breakers.reason("a") is None
+def shared(clock: FakeClock, *, probe_in: float = SECONDS) -> OpenBreaker:
+    now = int(clock.time() * 1000)
+    return OpenBreaker(A, "apns", "ServiceUnavailable", "outage", now, now + int(probe_in * 1000), 1)
 
 
-def test_a_refused_credential_pauses_its_application_alone(breakers: Breakers) -> None:
-    breakers.trip("a", "InvalidProviderToken")
-    assert breakers.reason("a") == "InvalidProviderToken"
-    assert breakers.reason("b") is None
-    assert open_now() == 1
+# opening --------------------------------------------------------------------------------------------------------------
 
 
-def test_after_the_pause_one_call_goes_through_and_the_others_wait_for_it(breakers: Breakers, clock: FakeClock) -> None:
-    breakers.trip("a", "ExpiredProviderToken")
-    clock.advance(SECONDS)
-    assert [breakers.reason("a") for _ in range(3)] == [None, "ExpiredProviderToken", "ExpiredProviderToken"]
-    clock.advance(SECONDS)
-    assert breakers.reason("a") is None, "a probe that told nothing is followed by another"
+def test_a_refused_credential_opens_at_once_and_for_its_application_alone(process: Process) -> None:
+    process.call(REFUSED)
+    waiting = process.call(TAKEN)
+    assert waiting is not None
+    assert (waiting.hold, waiting.until_ms) == ("breaker", None)
+    assert process.call(TAKEN, B) is None
 
 
-def test_a_probe_that_is_refused_pauses_again(breakers: Breakers, clock: FakeClock) -> None:
-    breakers.trip("a", "old")
-    clock.advance(SECONDS)
-    assert breakers.reason("a") is None
-    clock.advance(1)
-    breakers.trip("a", "new")
+def test_who_waits_is_told_why(process: Process, clock: FakeClock) -> None:
+    process.call(REFUSED)
+    now = int(clock.time() * 1000)
+    waiting = process.call(TAKEN)
+    assert waiting is not None
+    assert waiting.key == f"breaker:apns:{now}"
+    assert waiting.data == {
+        "channel": "apns",
+        "breaker_reason": "InvalidProviderToken",
+        "retry_class": "credentials",
+        "opened_at_ms": now,
+        "probe_at_ms": now + 30_000,
+    }
+
+
+@pytest.mark.parametrize("failure", [DOWN, TIMEOUT])
+def test_an_outage_is_so_many_failures_in_a_row(process: Process, failure: TryLater) -> None:
+    process.fail(19, failure)
+    assert not process.is_open()
+    process.fail(1, failure)
+    assert process.is_open()
+
+
+@pytest.mark.parametrize("good", [TAKEN, ANSWERED])
+def test_one_call_that_the_provider_takes_or_judges_begins_the_row_anew(process: Process, good: Result) -> None:
+    for _ in range(2):
+        process.fail(19)
+        process.call(good)
+    assert not process.is_open()
+
+
+@pytest.mark.parametrize("other", [THROTTLED, NEVER_LEFT])
+def test_what_says_nothing_of_the_provider_neither_counts_nor_ends_the_row(process: Process, other: Result) -> None:
+    for _ in range(20):
+        assert not process.is_open()
+        process.call(other)
+        process.fail(1)
+    assert process.is_open()
+
+
+def test_being_throttled_never_opens(process: Process) -> None:
+    process.fail(1_000, THROTTLED)
+    assert not process.is_open()
+
+
+def test_the_failures_of_several_applications_are_not_added_up(process: Process) -> None:
+    for each in range(19):
+        process.fail(1, DOWN, A)
+        process.fail(1, DOWN, B)
+        assert process.call(TAKEN, f"application {each}") is None
+    assert not process.is_open(A)
+    assert not process.is_open(B)
+
+
+def test_half_of_the_recent_calls_are_an_outage_once_they_are_enough(process: Process) -> None:
+    for _ in range(24):
+        process.fail(1)
+        process.call(TAKEN)
+    process.fail(1)
+    assert not process.is_open(), "49 calls are too few"
+    process.call(TAKEN)
+    process.fail(1)
+    assert process.is_open()
+
+
+def test_a_third_of_the_calls_is_none(process: Process) -> None:
+    for _ in range(500):
+        process.fail(1)
+        process.call(TAKEN)
+        process.call(TAKEN)
+    assert not process.is_open()
+
+
+def test_what_went_well_before_counts_too(process: Process) -> None:
+    for _ in range(100):
+        process.call(TAKEN)
+    for _ in range(49):
+        process.fail(1)
+        process.call(TAKEN)
+    assert not process.is_open(), "49 of 100"
+    process.fail(1)
+    assert process.is_open()
+
+
+def test_old_calls_have_no_share(process: Process, clock: FakeClock) -> None:
+    for _ in range(40):
+        process.fail(1)
+        process.call(TAKEN)
+        clock.advance(2)
+    assert not process.is_open()
+
+
+def test_a_lost_connection_is_one_failure_however_many_calls_it_took_along(process: Process, clock: FakeClock) -> None:
+    began = [process.begin() for _ in range(200)]
+    clock.advance(0.1)
+    for call in began:
+        process.board.learn(A, str(call), LOST, clock.monotonic() - 0.1)
+    assert not process.is_open()
+    for _ in range(19):  # each on a connection of its own
+        clock.advance(0.1)
+        process.fail(1, LOST)
+    assert process.is_open()
+
+
+def test_what_is_kept_of_calls_is_bounded(process: Process) -> None:
+    for each in range(1_200):
+        process.fail(1, DOWN, f"application {each}")
+    assert len(process.board._detector._calls) == 1_000
+
+
+# half open ------------------------------------------------------------------------------------------------------------
+
+
+def test_once_its_time_has_come_one_call_at_a_time_goes_through(process: Process, clock: FakeClock) -> None:
+    process.call(REFUSED)
     clock.advance(SECONDS - 1)
-    assert breakers.reason("a") == "new"
+    assert isinstance(process.begin(), Postponed)
+    clock.advance(1)
+    assert isinstance(process.begin(), str)
+    assert isinstance(process.begin(), Postponed)
 
 
-def test_a_credential_that_is_taken_ends_the_pause(breakers: Breakers, clock: FakeClock) -> None:
-    breakers.trip("a", "refused")
+@pytest.mark.parametrize("good", [TAKEN, ANSWERED])
+def test_a_probe_that_is_taken_or_judged_closes(process: Process, clock: FakeClock, good: Result) -> None:
+    process.call(REFUSED)
     clock.advance(SECONDS)
-    assert breakers.reason("a") is None
-    breakers.heal("a")
-    assert [breakers.reason("a") for _ in range(2)] == [None, None]
-    assert open_now() == 0
+    process.call(good)
+    assert not process.is_open()
 
 
-def test_healing_who_is_not_paused_changes_nothing(breakers: Breakers) -> None:
-    breakers.trip("a", "refused")
-    breakers.heal("b")
-    assert breakers.reason("a") == "refused"
+def test_each_probe_that_fails_doubles_the_pause_up_to_a_limit(process: Process, clock: FakeClock) -> None:
+    process.call(REFUSED)
+    pauses = []
+    for _ in range(6):
+        pause = 0
+        while process.call(REFUSED) is not None:
+            clock.advance(5)
+            pause += 5
+        pauses.append(pause)
+    assert pauses == [30, 60, 120, 240, 300, 300]
+    assert max(pauses) == SECONDS * LONGEST
 
 
-def test_what_is_kept_is_bounded(breakers: Breakers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker, "_APPLICATIONS", 2)
-    for each in "abc":
-        breakers.trip(each, "refused")
-    assert [breakers.reason(each) for each in "abc"] == [None, "refused", "refused"]
+def test_the_row_begins_anew_after_it_closed(process: Process, clock: FakeClock) -> None:
+    process.fail(20)
+    clock.advance(SECONDS)
+    process.call(TAKEN)
+    process.fail(19)
+    assert not process.is_open()
+
+
+def test_calls_that_were_under_way_neither_close_nor_prolong(process: Process, clock: FakeClock) -> None:
+    under_way = [str(process.begin()) for _ in range(4)]
+    process.call(REFUSED)
+    results: tuple[Result, ...] = (TAKEN, ANSWERED, REFUSED, DOWN)
+    for call, result in zip(under_way, results, strict=True):
+        process.board.learn(A, call, result, clock.monotonic())
+    clock.advance(SECONDS - 1)
+    assert isinstance(process.begin(), Postponed)
+    clock.advance(1)
+    assert isinstance(process.begin(), str)
+
+
+def test_after_an_outage_being_throttled_is_being_well(process: Process, clock: FakeClock) -> None:
+    process.fail(20)
+    clock.advance(SECONDS)
+    process.call(THROTTLED)
+    assert not process.is_open()
+
+
+@pytest.mark.parametrize("verdict", [THROTTLED, NEVER_LEFT])
+def test_a_probe_that_proves_no_credential_leaves_it_open_and_the_next_one_waits(
+    process: Process, clock: FakeClock, verdict: Result
+) -> None:
+    process.call(REFUSED)
+    clock.advance(SECONDS)
+    process.call(verdict)
+    assert process.is_open()
+    assert isinstance(process.begin(), Postponed)
+    clock.advance(SECONDS / 3)
+    assert isinstance(process.begin(), str)
+
+
+def test_a_probe_that_was_not_called_after_all_makes_room_for_the_next(process: Process, clock: FakeClock) -> None:
+    process.call(REFUSED)
+    clock.advance(SECONDS)
+    call = str(process.begin())
+    process.board.learn(A, call, Postponed("rate_limit", "k", 1), clock.monotonic())
+    assert isinstance(process.begin(), str)
+
+
+# shared ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_finding_is_told_once(process: Process, lifecycle: Lifecycle) -> None:
+    process.fail(20)
+    await process.board.round()
+    await process.board.round()
+    assert lifecycle.told == [ReportBreaker(A, "apns", "failed", "ServiceUnavailable", "outage", "local")]
+
+
+async def test_what_others_found_holds_here_too_and_ends_when_they_say_so(
+    process: Process, lifecycle: Lifecycle, clock: FakeClock
+) -> None:
+    lifecycle.open = [shared(clock)]
+    await process.board.round()
+    assert isinstance(process.begin(), Postponed)
+    assert REGISTRY.get_sample_value("automata_breaker_open", {"channel": "apns"}) == 1
+    lifecycle.open = []
+    await process.board.round()
+    assert isinstance(process.begin(), str)
+    assert REGISTRY.get_sample_value("automata_breaker_open", {"channel": "apns"}) == 0
+
+
+async def test_lifecycle_decides_when_to_probe(process: Process, lifecycle: Lifecycle, clock: FakeClock) -> None:
+    process.fail(20)
+    lifecycle.open = [shared(clock, probe_in=100)]
+    await process.board.round()
+    clock.advance(99)
+    assert isinstance(process.begin(), Postponed)
+    clock.advance(1)
+    assert isinstance(process.begin(), str)
+
+
+async def test_a_probes_verdict_is_told(process: Process, lifecycle: Lifecycle, clock: FakeClock) -> None:
+    lifecycle.open = [shared(clock, probe_in=0)]
+    await process.board.round()
+    process.call(DOWN)
+    await process.board.round()
+    process.call(TAKEN)
+    await process.board.round()
+    assert [report.verdict for report in lifecycle.told] == ["failed", "healed"]
+
+
+async def test_while_lifecycle_is_away_what_is_found_here_serves_and_is_told_later(
+    process: Process, lifecycle: Lifecycle, clock: FakeClock
+) -> None:
+    lifecycle.is_away = True
+    assert not await process.board.round()
+    assert process.call(TAKEN) is None, "unknown is closed"
+    process.fail(20)
+    assert not await process.board.round()
+    assert process.is_open()
+    clock.advance(SECONDS)
+    process.call(DOWN)
+    lifecycle.is_away = False
+    assert await process.board.round()
+    assert [report.verdict for report in lifecycle.told] == ["failed"], "the newest finding alone"
+
+
+async def test_what_was_known_last_serves_while_lifecycle_is_away(
+    process: Process, lifecycle: Lifecycle, clock: FakeClock
+) -> None:
+    lifecycle.open = [shared(clock)]
+    await process.board.round()
+    lifecycle.is_away = True
+    await process.board.round()
+    assert isinstance(process.begin(), Postponed)
+
+
+async def test_what_is_found_during_a_question_goes_before_its_answer(
+    process: Process, lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(*args: Any, **_: Any) -> msgspec.Struct:
+        process.fail(20)
+        return OpenBreakers([])
+
+    monkeypatch.setattr(lifecycle, "call", answer)
+    await process.board.round()
+    assert process.is_open()
+
+
+async def test_a_report_that_is_refused_is_not_said_again(process: Process, lifecycle: Lifecycle) -> None:
+    lifecycle.refuses = errors.ResourceNotFound
+    process.fail(20)
+    assert await process.board.round()
+    lifecycle.refuses = None
+    assert await process.board.round()
+    assert lifecycle.told == []
+
+
+async def test_findings_are_told_a_bounded_number_at_a_time_and_kept_within_bounds(
+    process: Process, lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "_FINDINGS", 150)
+    for each in range(200):
+        process.call(REFUSED, f"application {each}")
+    counts = []
+    for _ in range(3):
+        await process.board.round()
+        counts.append(len(lifecycle.told))
+    assert counts == [100, 150, 150]

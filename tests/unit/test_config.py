@@ -1,11 +1,13 @@
 """Settings from environment variables: what is understood, and how a mistake is told."""
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import pytest
 
 from libs.config import Database, Health, Keys, Nats, SettingsError, load
+from libs.subjects import Region
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -67,3 +69,33 @@ def test_a_mistake_names_its_variable_and_shows_no_value(given: dict[str, str], 
         load(Settings, given)
     assert str(refused.value).startswith(f"{named}: ")
     assert "secret" not in str(refused.value)
+
+
+class Routing(msgspec.Struct, frozen=True):
+    regions: dict[Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")], Region] = {}
+
+
+class WithMap(msgspec.Struct, frozen=True):
+    dispatcher: Routing = Routing()
+
+
+@pytest.mark.parametrize("text", ['{"KR": "icn", "DE": "eu-1"}', "KR=icn,DE=eu-1", " KR = icn , DE = eu-1, "])
+def test_a_map_is_json_or_short(text: str) -> None:
+    settings = load(WithMap, {"AUTOMATA_DISPATCHER__REGIONS": text})
+    assert settings.dispatcher.regions == {"KR": "icn", "DE": "eu-1"}
+
+
+def test_an_empty_map_is_a_map() -> None:
+    assert load(WithMap, {"AUTOMATA_DISPATCHER__REGIONS": ""}) == WithMap()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"KR": 1}', "KR", "KR=a=b", "KR=", "kr=icn", "Secret=icn", "KR=Secret", "KR=se.cret", "KR=*", "KR=a\n,"]
+    + ['{"KR": "icn\\n"}', "KR=-secret", "KR=" + "secret" * 9],
+)
+def test_a_map_that_is_wrong_names_its_variable_and_shows_no_value(text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(WithMap, {"AUTOMATA_DISPATCHER__REGIONS": text})
+    assert str(refused.value).startswith("AUTOMATA_DISPATCHER__REGIONS: ")
+    assert "ecret" not in str(refused.value)

@@ -1,7 +1,7 @@
 """When a message is to be sent: a moment, a time of the recipient's day, or the first such time after the moment."""
 
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -73,32 +73,40 @@ def test_a_year_ahead_is_the_most() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "local", "recipient", "default", "due", "told"),
+    ("at", "local", "recipient", "default", "due", "zone"),
     [
-        (None, None, person("KR"), None, None, {}),
-        ("2026-07-02T10:00:00+09:00", None, person("KR"), None, "2026-07-02T01:00Z", {"scheduled_at": "2026-07-02T01:00:00.000Z"}),
-        ("2020-01-01T00:00:00Z", None, person("KR"), None, "2020-01-01T00:00Z", {"scheduled_at": "2020-01-01T00:00:00.000Z"}),
-        (None, "09:00", person("KR"), None, "2026-07-01T00:00Z", {"timezone": "Asia/Seoul", "timezone_from": "country"}),
-        (None, "08:59", person("KR"), None, "2026-07-01T23:59Z", {"timezone": "Asia/Seoul", "timezone_from": "country"}),
-        (None, "09:00", person("KR", "America/New_York"), "Asia/Seoul", "2026-07-01T13:00Z", {"timezone": "America/New_York", "timezone_from": "subscription"}),
-        (None, "09:00", person(None, "here"), "Europe/Paris", "2026-07-01T07:00Z", {"timezone": "Europe/Paris", "timezone_from": "application"}),
-        (None, "09:00", person(), None, "2026-07-01T09:00Z", {"timezone": "UTC", "timezone_from": "utc"}),
-        (None, "09:00", None, "Asia/Tokyo", "2026-07-01T00:00Z", {"timezone": "Asia/Tokyo", "timezone_from": "application"}),
-        ("2026-07-10T00:00:01Z", "09:00", person("KR"), None, "2026-07-11T00:00Z", {"scheduled_at": "2026-07-10T00:00:01.000Z", "timezone": "Asia/Seoul", "timezone_from": "country"}),
-        ("2026-07-10T00:00:00Z", "09:00", person("KR"), None, "2026-07-10T00:00Z", {"scheduled_at": "2026-07-10T00:00:00.000Z", "timezone": "Asia/Seoul", "timezone_from": "country"}),
-        ("2020-01-01T00:00:00Z", "10:00", person("KR"), None, "2026-07-01T01:00Z", {"scheduled_at": "2020-01-01T00:00:00.000Z", "timezone": "Asia/Seoul", "timezone_from": "country"}),
+        ("2026-07-02T10:00:00+09:00", None, person("KR"), None, "2026-07-02T01:00Z", None),
+        ("2020-01-01T00:00:00Z", None, person("KR"), None, "2020-01-01T00:00Z", None),
+        (None, "09:00", person("KR"), None, "2026-07-01T00:00Z", ("Asia/Seoul", "country")),
+        (None, "08:59", person("KR"), None, "2026-07-01T23:59Z", ("Asia/Seoul", "country")),
+        (None, "09:00", person("KR", "Asia/Tokyo"), "UTC", "2026-07-01T00:00Z", ("Asia/Tokyo", "subscription")),
+        (None, "09:00", person(None, "here"), "Europe/Paris", "2026-07-01T07:00Z", ("Europe/Paris", "application")),
+        (None, "09:00", person(), None, "2026-07-01T09:00Z", ("UTC", "utc")),
+        (None, "09:00", None, "Asia/Tokyo", "2026-07-01T00:00Z", ("Asia/Tokyo", "application")),
+        ("2026-07-10T00:00:01Z", "09:00", person("KR"), None, "2026-07-11T00:00Z", ("Asia/Seoul", "country")),
+        ("2026-07-10T00:00:00Z", "09:00", person("KR"), None, "2026-07-10T00:00Z", ("Asia/Seoul", "country")),
+        ("2020-01-01T00:00:00Z", "10:00", person("KR"), None, "2026-07-01T01:00Z", ("Asia/Seoul", "country")),
     ],
-)  # fmt: skip
-def test_the_time_that_is_found(
-    at: str | None, local: str | None, recipient: Recipient | None, default: str | None, due: str | None, told: Any
+)
+def test_the_time_that_is_found_and_how(
+    at: str | None,
+    local: str | None,
+    recipient: Recipient | None,
+    default: str | None,
+    due: str,
+    zone: tuple[str, str] | None,
 ) -> None:
     found = due_of(asked(at, local), recipient, Timing(NOW, default))
-    if due is None:
-        assert found is None
-        return
     assert found is not None
     assert found.at_ms == ms(due)
-    assert found.told == told | ({} if local is None else {"send_at_local": local})
+    told = found.told
+    assert (told.get("timezone"), told.get("timezone_from")) == (zone or (None, None))
+    assert told.get("send_at_local") == local
+    assert (None if at is None else ms(at)) == (ms(told["scheduled_at"]) if "scheduled_at" in told else None)
+
+
+def test_without_a_word_about_the_time_there_is_none() -> None:
+    assert due_of(asked(), person("KR"), Timing(NOW, "Asia/Seoul")) is None
 
 
 async def test_the_application_is_asked_only_for_local_times() -> None:

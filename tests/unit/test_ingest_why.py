@@ -1,15 +1,21 @@
 """A timeline answers "why", for every kind of event and in both languages."""
 
+import re
 from typing import Any, get_args
 
 import pytest
 
+from libs.localtime import ZoneSource
 from libs.message import FAILING, KINDS, STATUSES
+from libs.policy import Period
 from libs.rpc import EventView, MessageView
+from libs.waits import WAITS
+from services.ingest import why_sentences
 from services.ingest.errors import Language
 from services.ingest.why import DECISIVE, explain_event, explain_message
-from services.ingest.why_sentences import OURS, SENTENCES
+from services.ingest.why_sentences import ENDED, OURS, PERIODS, RULES, SENTENCES, STILL, ZONES, Sentence
 
+NAMED = re.compile(r"\{(\w+)\}")
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 
@@ -38,8 +44,16 @@ def message(*events: EventView, status: str = "pending", channel: str = "apns", 
 
 def test_every_kind_has_a_sentence_in_both_languages() -> None:
     assert set(SENTENCES) == set(KINDS)
-    for sentence in (*SENTENCES.values(), *OURS.values()):
-        assert sentence.en != sentence.ko
+    assert set(ENDED) == set(STILL) == set(WAITS)
+    assert set(RULES) == {"subscription", "application", "law"}
+    assert set(ZONES) == set(get_args(ZoneSource))
+    assert set(PERIODS) == set(get_args(Period))
+    tables = (SENTENCES, OURS, ENDED, STILL, RULES, ZONES, PERIODS)
+    single = [each for each in vars(why_sentences).values() if isinstance(each, Sentence)]
+    for sentence in (*single, *(each for table in tables for each in table.values())):
+        if sentence.en != "{action}":
+            assert sentence.en != sentence.ko
+        assert set(NAMED.findall(sentence.en)) == set(NAMED.findall(sentence.ko))
 
 
 def test_decisive_kinds_exist() -> None:

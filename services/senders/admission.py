@@ -1,0 +1,100 @@
+"""Whether a message may be called now: its application's turn, its rate, then a place in the lane (R11)."""
+
+import random
+
+import msgspec
+
+from libs.clock import ReferenceClock
+from libs.consume import Held
+from libs.envelope import Delivery, Lane
+
+from .contract import Postponed
+from .outstanding import Call, Outstanding, Tenant
+from .pace import TOLERANCE_MS, Pace
+from .rate import Rates
+from .schedule import PATIENCE_MS, Slots
+
+SLOW_SECONDS = 5.0
+"""Until a message comes back to a provider that does not answer; longer the longer that lasts, up to `SLOWEST`."""
+SLOWEST_SECONDS = 30.0
+_URGENT_MS = 500.0
+_rolled = random.SystemRandom().uniform
+
+
+class Entry(msgspec.Struct, eq=False):
+    """One envelope, as far as it concerns whether its messages may be called."""
+
+    application_id: str
+    lane: Lane
+    held: Held
+    tenant: Tenant
+    give_up_ms: float
+    """Until then its messages may wait for their rate: after that all that are left go to `due`."""
+    line: Slots | None = None
+    """When those that are left come back."""
+
+
+class Admission:
+    """Nothing of the lane is taken before the application's own limits have let a message through."""
+
+    def __init__(self, outstanding: Outstanding, rates: Rates, reference: ReferenceClock) -> None:
+        self._outstanding = outstanding
+        self._rates = rates
+        self._reference = reference
+
+    async def entry(self, application_id: str, lane: Lane, held: Held) -> Entry:
+        """Raises `ServiceUnavailable` where the application's settings are not known yet."""
+        await self._rates.learn(application_id)
+        give_up_ms = self._reference.now_ms() + PATIENCE_MS
+        return Entry(application_id, lane, held, self._outstanding.tenant(application_id), give_up_ms)
+
+    async def admit(self, entry: Entry, item: Delivery, left: int, is_paced: bool) -> Call | Postponed:
+        """A place in the lane, to be left; or why the message waits in `due`. `left`: with it, in its envelope.
+
+        Not `is_paced`: nobody will be called, such as for a message past its deadline.
+        """
+        while True:
+            if not await entry.tenant.admit():
+                return self._slow(entry)
+            pace = self._rates.pace(entry.application_id) if is_paced else None
+            moment = None if pace is None else await self._moment(pace, entry, item, left)
+            if pace is not None and moment is None:
+                entry.tenant.withdraw()
+                return await self._limited(pace, entry, left)
+            call = await self._outstanding.enter(entry.tenant)
+            if moment is None or self._reference.now_ms() - moment <= TOLERANCE_MS:
+                return call
+            self._outstanding.withdraw(call)  # the lane was not free in time: called now, it would be one too many
+
+    async def _moment(self, pace: Pace, entry: Entry, item: Delivery, left: int) -> float | None:
+        if entry.line is not None:
+            return None
+        return await pace.admit(entry.lane, left, entry.give_up_ms, item.attempt == 1)
+
+    def _slow(self, entry: Entry) -> Postponed:
+        tenant = entry.tenant
+        seconds = min(max(SLOW_SECONDS, tenant.stuck_for()), SLOWEST_SECONDS) * _rolled(0.8, 1.2)
+        until_ms = self._reference.now_ms() + int(seconds * 1_000)
+        data = {
+            "outstanding": tenant.outstanding,
+            "limit": tenant.limit,
+            "oldest_ms": int(tenant.oldest() * 1_000),
+            "until_ms": until_ms,
+        }
+        return Postponed("provider_slow", f"slow:{entry.held.sequence}", until_ms, data)
+
+    async def _limited(self, pace: Pace, entry: Entry, left: int) -> Postponed:
+        if entry.line is None or not entry.line.count:
+            entry.line = await self._line(pace, entry, left)
+        until_ms = int(entry.line.pop())
+        data = self._rates.explain(entry.application_id) | {"until_ms": until_ms}
+        return Postponed("rate_limit", f"rate:{entry.held.sequence}", until_ms, data)
+
+    async def _line(self, pace: Pace, entry: Entry, left: int) -> Slots:
+        """Critical messages go before all others when they are back, so they need not stand in line."""
+        now_ms = self._reference.now_ms()
+        found = None if entry.lane == "critical" else await pace.book(left)
+        if found is not None:
+            return found
+        earliest = _URGENT_MS if entry.lane == "critical" else PATIENCE_MS
+        return Slots(now_ms + earliest * _rolled(1.0, 2.0), PATIENCE_MS / left, left)

@@ -1,0 +1,70 @@
+"""An envelope whose calls are all under way leaves its slot to the next one, and is acknowledged later (R11)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from libs.bus import Bus
+from libs.consume import Consumer, Held
+from libs.envelope import Lane, SendEnvelope
+from libs.subjects import send, stream_of
+
+from .settings import Sender as SenderSettings
+
+
+class ParkingConsumer(Consumer[SendEnvelope]):
+    """Reads on while what it took is parked: at most `settings.parked` envelopes, held and beaten for like all."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        lane: Lane,
+        region: str,
+        settings: SenderSettings,
+        *,
+        channel: str,
+        handle: Callable[[SendEnvelope, Held], Awaitable[None]],
+        bury: Callable[[SendEnvelope, Held], Awaitable[None]],
+    ) -> None:
+        super().__init__(
+            bus,
+            SendEnvelope,
+            stream=stream_of("SEND", lane),
+            durable=f"{channel}_{region}",
+            subject=send(lane, channel, region),
+            slots=settings.slots,
+            handle=handle,
+            bury=bury,
+        )
+        self._places = settings.parked
+        self._in_slot: dict[Held, asyncio.Event] = {}
+        self._working: set[asyncio.Task[None]] = set()
+
+    def park(self, held: Held) -> None:
+        """`held` only waits for answers. Where no place is free it keeps its slot."""
+        left = self._in_slot.get(held)
+        if left is not None and len(self._working) - len(self._in_slot) < self._places:
+            del self._in_slot[held]
+            left.set()
+
+    async def _slot(self) -> None:
+        await super()._slot()
+        if self._working:
+            await asyncio.wait(self._working)
+
+    async def _take(self, held: Held) -> None:
+        left = self._in_slot[held] = asyncio.Event()
+        work = asyncio.create_task(self._work(held, left))
+        self._working.add(work)
+        work.add_done_callback(self._working.discard)
+        try:
+            await left.wait()
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+
+    async def _work(self, held: Held, left: asyncio.Event) -> None:
+        try:
+            await super()._take(held)
+        finally:
+            self._in_slot.pop(held, None)
+            left.set()

@@ -1,0 +1,176 @@
+"""A timeline answers "why now, why not": schedules, holds, drops and the ends of waits, with what decided them."""
+
+import re
+from typing import Any, get_args
+
+import pytest
+
+from libs.rpc import EventView
+from libs.waits import WAITS, Hold, due_reason
+from services.ingest.errors import Language
+from services.ingest.why import explain_event, explain_message, scheduled_ms
+from tests.unit.test_ingest_why import event, message
+
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+SEOUL: dict[str, Any] = {"timezone": "Asia/Seoul", "timezone_from": "country"}
+NINE = 1_782_864_000_000
+"""2026-07-01 09:00 in Seoul."""
+NIGHT: dict[str, Any] = {"start": "21:00", "end": "09:00", "until_ms": NINE, **SEOUL}
+CAP: dict[str, Any] = {"limit": 3, "per": "day", "count": 3, "until_ms": NINE}
+AT_ONCE = "2026-07-01 00:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (
+            event("scheduled", key="1", due_at_ms=NINE, send_at_local="09:00", **SEOUL),
+            (
+                "Scheduled: it is to be sent at 2026-07-01 09:00 Asia/Seoul: asked for at 09:00 of the recipient's "
+                "time; the time zone is that of the subscription's country."
+            ),
+        ),
+        (
+            event("scheduled", key="1", due_at_ms=NINE, scheduled_at="2026-07-01T00:00:00.000Z"),
+            f"Scheduled: it is to be sent at {AT_ONCE}.",
+        ),
+        (
+            event("scheduled", key="3", due_at_ms=NINE, scheduled_at="2026-07-01T00:00:00.000Z", actor="key:k"),
+            f"Given another time: it is to be sent at {AT_ONCE}: its time was set 3 times.",
+        ),
+        (
+            event("routed", key="scheduled:1", reason="scheduled", waited_for="scheduled", waited_ms=93_600_000),
+            "Its time had come: it was handed to the APNs sender: it had waited for 1 d 2 h.",
+        ),
+        (
+            event("held", reason="quiet_hours", rule="application", **NIGHT),
+            (
+                "Held back in quiet hours (21:00 to 09:00); it goes on at 2026-07-01 09:00 Asia/Seoul: the "
+                "application's quiet hours; the time zone is that of the subscription's country."
+            ),
+        ),
+        (
+            event("held", reason="ad_night", rule="law", **NIGHT),
+            (
+                "Held back: from 21:00 to 09:00 advertising needs a consent of its own, which the recipient did not "
+                "give; it goes on at 2026-07-01 09:00 Asia/Seoul: the law on advertising at night; the time zone is "
+                "that of the subscription's country."
+            ),
+        ),
+        (
+            event("held", reason="frequency_cap", category="ad", **CAP),
+            (
+                "Held back: within the last day 3 messages went to this person, and 3 are the limit; it goes on at "
+                f"{AT_ONCE}: only those of category ad count."
+            ),
+        ),
+        (
+            event("held", reason="breaker", channel="apns", breaker_reason="InvalidProviderToken", probe_at_ms=NINE),
+            (
+                "Held back: calls to APNs failed repeatedly (InvalidProviderToken), so that none are made; it goes on "
+                f"when APNs works again: from {AT_ONCE} on single messages try whether it does."
+            ),
+        ),
+        (
+            event("held", reason="rate_limit", rate=50.0, until_ms=NINE + 2500),
+            "Held back: 50 messages a second are the limit to APNs; it goes on at 2026-07-01 00:00:02 UTC.",
+        ),
+        (
+            event("held", reason="provider_slow", outstanding=200, limit=200, oldest_ms=45_000, until_ms=NINE),
+            (
+                "Held back: APNs is slow, 200 calls wait for its answer and 200 are the limit; it goes on at "
+                f"{AT_ONCE}: the oldest waits for 45 s."
+            ),
+        ),
+        (
+            event("failed", reason="quiet_hours", rule="subscription", **NIGHT),
+            (
+                "Not sent: it came in quiet hours (21:00 to 09:00), in which messages are dropped: the recipient's own "
+                "quiet hours; the time zone is that of the subscription's country."
+            ),
+        ),
+        (
+            event("failed", reason="frequency_cap", category=None, **CAP),
+            "Not sent: within the last day 3 messages went to this person, and 3 are the limit.",
+        ),
+        (
+            event("errored", 1, reason="timeout", retry_class="network", retry_at_ms=NINE),
+            f"APNs could not take it (timeout): attempt 1 of 5 (network); the next is due at {AT_ONCE}.",
+        ),
+        (
+            event("expired", key="ttl", reason="expired", deadline_ms=NINE, waited_for="breaker:apns"),
+            (
+                f"It expired before it could be sent: its time to live ended at {AT_ONCE}; it waited for APNs to work "
+                "again."
+            ),
+        ),
+        (
+            event("expired", key="ttl", reason="expired", deadline_ms=NINE, last_reason="timeout"),
+            (
+                f"It expired before it could be sent: its time to live ended at {AT_ONCE}; the last attempt ended with "
+                "timeout."
+            ),
+        ),
+        (
+            event("failed", key="receipt", reason="receipt_timeout", hours=72),
+            "The app did not confirm it in time: within 72 hours of being sent.",
+        ),
+    ],
+)
+def test_decisions_are_told_with_their_inputs(one: EventView, said: str) -> None:
+    assert explain_event(one, message(one), "en") == said
+    korean = explain_event(one, message(one), "ko")
+    assert "?" not in korean + said
+    assert sorted(set(re.findall(r"\d+", korean)) - {"1"}) == sorted(set(re.findall(r"\d+", said)) - {"1"})
+
+
+@pytest.mark.parametrize("hold", WAITS)
+def test_a_wait_that_is_over_says_so(hold: Hold) -> None:
+    one = event("retried", 2, waited_for=due_reason(hold, "fcm"), waited_ms=11_000_000, uncounted=1)
+    found = message(one, channel="fcm")
+    assert explain_event(one, found, "en").startswith("Attempt 2 began: ")
+    assert explain_event(one, found, "en").endswith("; it had waited for 3 h 3 min.")
+    assert explain_event(one, found, "ko").endswith("; 3시간 3분 동안 기다렸습니다.")
+
+
+def test_what_waits_is_explained_by_what_it_waits_for() -> None:
+    created, routed = event("created"), event("routed", at=9)
+    held = event("held", reason="quiet_hours", at=5, rule="application", **NIGHT)
+    earlier = event("held", reason="frequency_cap", at=2, **CAP)
+    found = message(
+        created, earlier, held, routed, next_attempt_at_ms=NINE, next_attempt_reason="quiet_hours", status="pending"
+    )
+    assert explain_message(found, "en") == explain_event(held, found, "en")
+    stopped = event("held", reason="emergency_stop", at=6, channel="apns", stopped="*", since_ms=1)
+    waits = message(created, held, stopped, next_attempt_reason="emergency_stop:apns")
+    assert explain_message(waits, "en").startswith("Held back by an emergency stop")
+    again = message(created, held, event("retried", 2, at=9, waited_for="quiet_hours", waited_ms=5000, uncounted=1))
+    assert explain_message(again, "en") == "Attempt 2 began: the quiet hours were over; it had waited for 5 s."
+
+
+def test_the_time_that_was_set_last_counts() -> None:
+    first = event("scheduled", key="9", at=4, due_at_ms=NINE)
+    last = event("scheduled", key="10", at=4, due_at_ms=NINE + 60_000)
+    found = message(event("created", at=4), last, first, next_attempt_at_ms=1, next_attempt_reason="scheduled")
+    assert scheduled_ms(found) == NINE + 60_000
+    assert explain_message(found, "en").startswith("Given another time: it is to be sent at 2026-07-01 00:01 UTC")
+    assert scheduled_ms(message(event("created"))) is None
+
+
+def test_an_errored_message_that_waits_for_its_retry_says_what_failed() -> None:
+    held = event("held", reason="rate_limit", rate=5, until_ms=1)
+    errored = event("errored", 2, at=2, reason="timeout")
+    found = message(held, errored, status="errored", next_attempt_at_ms=1, next_attempt_reason="retry:network")
+    assert explain_message(found, "en") == "APNs could not take it (timeout). It will be tried again."
+
+
+@pytest.mark.parametrize("kind", ["held", "failed", "scheduled", "expired", "retried", "routed"])
+@pytest.mark.parametrize("value", [None, "x", -1, 10**18, 1.5, True])
+def test_inputs_that_are_missing_or_odd_break_nothing(kind: str, value: object) -> None:
+    odd: dict[str, Any] = dict.fromkeys(
+        ("until_ms", "due_at_ms", "waited_ms", "timezone", "per", "rule", "oldest_ms", "rate"), value
+    )
+    for reason in (*WAITS, "receipt_timeout"):
+        one = event(kind, reason=reason, **odd, waited_for=reason)
+        for language in LANGUAGES:
+            assert explain_event(one, message(one), language).endswith(".")
