@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import nats
@@ -35,6 +36,8 @@ LEAVE_SECONDS = 10.0
 DUPLICATE_WINDOW = 600.0
 """Seconds in which a second publish with the same id is dropped by the server."""
 
+_LOOK_SECONDS = 0.5
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fault = msgspec.msgpack.Decoder(Fault).decode
 _log = telemetry.logger("bus")
@@ -60,14 +63,19 @@ class Bus:
 
     @classmethod
     async def connect(cls, settings: Nats, name: str) -> "Bus":
-        """Waits for the server as long as it takes; a supervisor decides when that is too long."""
+        """Waits for the server as long as it takes; a supervisor decides when that is too long.
+
+        `settings.url` may name several servers of one cluster, with commas between them: any that answers is taken.
+        """
         client = Client()
+        servers = settings.url.split(",")
 
         async def on_error(error: Exception) -> None:
             _log.debug("nats_error", error_type=type(error).__name__)
 
         await client.connect(
-            settings.url,
+            servers,
+            **_credentials(servers[0]),
             name=name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a float works, the annotation is narrow
@@ -85,6 +93,12 @@ class Bus:
         Counted before anything can arrive on the new connection; `reconnected_cb` is called a round trip after.
         """
         return self.client.stats["reconnects"]
+
+    async def until_gone(self) -> None:
+        """Never returns. Raises `ConnectionGone`, which shall end the process: it would refuse everything for ever."""
+        while not self.client.is_closed:
+            await asyncio.sleep(_LOOK_SECONDS)
+        raise ConnectionGone(type(self.client.last_error).__name__)
 
     async def close(self) -> None:
         await self.leave()
@@ -241,14 +255,27 @@ class Bus:
                 _log.debug("streams_not_ready")
         await asyncio.sleep(0.1)
 
-    async def stream_state(self, stream: str) -> StreamInfo:
-        """Raises `ServiceUnavailable` while JetStream cannot answer, `ResourceNotFound` if there is no such stream."""
+    async def stream_state(self, stream: str, subjects: str | None = None) -> StreamInfo:
+        """`subjects`, with wildcards: `state.subjects` says of each how many messages are stored.
+
+        Raises `ServiceUnavailable` while JetStream cannot answer, `ResourceNotFound` if there is no such stream.
+        """
         try:
-            return await self.js.stream_info(stream)
+            return await self.js.stream_info(stream, subjects)
         except nats.js.errors.NotFoundError:
             raise errors.ResourceNotFound(stream=stream) from None
         except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError):
             raise errors.ServiceUnavailable(service="nats", retry_after=1) from None
+
+
+def _credentials(url: str) -> dict[str, str]:
+    """User and password, or token, as options: servers that the cluster itself names come without any."""
+    found = urlsplit(url)
+    if found.username is None:
+        return {}
+    if found.password is None:
+        return {"token": unquote(found.username)}
+    return {"user": unquote(found.username), "password": unquote(found.password)}
 
 
 async def _respond_fault(request: Request, fault: Fault) -> None:

@@ -1,8 +1,8 @@
 """Settings from environment variables: one frozen struct per service, composed of the pieces here.
 
 `AUTOMATA_<SECTION>__<KEY>` fills field `key` of the nested struct in field `section`; `…_FILE` names a file that holds
-the value, for secrets. `DATABASE_URL` and `NATS_URL` are understood as everybody writes them. A map is a JSON object, or in
-short `KR=icn,DE=fra`.
+the value, for secrets. `DATABASE_URL` and `NATS_URL` are understood as everybody writes them. A map is a JSON object, or
+in short `KR=icn,DE=fra`.
 """
 
 import os
@@ -90,9 +90,12 @@ def _map(name: str, text: str) -> dict[str, Any]:
         if text.lstrip().startswith("{"):
             return msgspec.json.decode(text, type=dict[str, Any])
         pairs = [part.split("=") for part in text.split(",") if part.strip()]
-        return {key.strip(): value.strip() for key, value in pairs}
+        found = {key.strip(): value.strip() for key, value in pairs}
+        if len(found) != len(pairs):
+            raise ValueError("a key comes twice")
     except (msgspec.MsgspecError, ValueError):
         raise SettingsError(f"{name}: Expected a JSON object, or `key=value,key=value`") from None
+    return found
 
 
 def _value(name: str, environment: Mapping[str, str]) -> str | None:
@@ -108,7 +111,7 @@ def _value(name: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _blame(section: str, text: str) -> str:
-    """msgspec says `Expected `int` - at `$.port``, `… - at `key` in `$.regions`` or `… missing required field `url``."""
+    """msgspec says `Expected `int` - at `$.port``, `… at `key` in `$.regions`` or `… missing required field `url``."""
     reason = text.partition(" - at `")[0]
     found = re.search(r"`\$\.(\w+)", text)
     field = found[1] if found else ""

@@ -36,7 +36,7 @@ class PolicyBoard:
         self._bus = bus
         self._clock = clock
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[str, asyncio.Task[Policy | None]] = {}
         self._answered = True
 
     async def of(self, application_id: str) -> Policy:
@@ -45,16 +45,16 @@ class PolicyBoard:
         While nobody answers, what was known last serves on, and the next question is not waited for.
         """
         known = self._known.get(application_id)
+        policy = known.policy if known else None
         if known is None or self._clock.monotonic() >= known.ask_at:
             asking = self._ask_once(application_id)
-            if self._answered or known is None or known.policy is None:
-                await asyncio.shield(asking)
-                known = self._known.get(application_id)
-        if known is None or known.policy is None:
+            if self._answered or policy is None:
+                policy = await asyncio.shield(asking)
+        if policy is None:
             raise ServiceUnavailable(service="application", retry_after=1)
-        return known.policy
+        return policy
 
-    def _ask_once(self, application_id: str) -> asyncio.Task[None]:
+    def _ask_once(self, application_id: str) -> asyncio.Task[Policy | None]:
         """Everybody who needs it waits for the one question."""
         asking = self._asking.get(application_id)
         if asking is None:
@@ -62,14 +62,12 @@ class PolicyBoard:
             asking.add_done_callback(partial(self._asked, application_id))
         return asking
 
-    async def _ask(self, application_id: str) -> None:
+    async def _ask(self, application_id: str) -> Policy | None:
+        """What is known from now on."""
         known = self._known.get(application_id)
         policy = known.policy if known else None
         try:
-            request = GetPolicy(application_id)
-            policy = (await self._bus.call("application", "policy", request, PolicyFound, timeout=_ASK_SECONDS)).policy
-        except ResourceNotFound:
-            policy = Policy()
+            policy = await self._answer(application_id)
         except (SignalError, msgspec.ValidationError) as error:  # away, broken, or of another version
             if self._answered:
                 _log.warning("policies_unknown", error_type=type(error).__name__)
@@ -77,6 +75,14 @@ class PolicyBoard:
         else:
             self._answered = True
         self._keep(application_id, policy)
+        return policy
+
+    async def _answer(self, application_id: str) -> Policy:
+        request = GetPolicy(application_id)
+        try:
+            return (await self._bus.call("application", "policy", request, PolicyFound, timeout=_ASK_SECONDS)).policy
+        except ResourceNotFound:
+            return Policy()
 
     def _keep(self, application_id: str, policy: Policy | None) -> None:
         lasts = UNKNOWN_SECONDS if policy is None else FRESH_SECONDS
@@ -85,7 +91,7 @@ class PolicyBoard:
         if len(self._known) > APPLICATIONS:
             self._known.popitem(last=False)
 
-    def _asked(self, application_id: str, task: asyncio.Task[None]) -> None:
+    def _asked(self, application_id: str, task: asyncio.Task[Policy | None]) -> None:
         del self._asking[application_id]
         if not task.cancelled():
             task.exception()  # seen here too, for when everybody who waited has gone

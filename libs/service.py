@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +23,9 @@ Closer = Callable[[], Awaitable[object]]
 Check = Callable[[], Awaitable[bool]]
 
 DRAIN_SECONDS = 15.0
+"""For what workers have in hand: a provider call takes up to 10 s, and its outcome is to be stored."""
+CLOSE_SECONDS = 4.0
+"""For the closing of what they used, in all, beyond what is left of `DRAIN_SECONDS`: supervisors kill after 20 s."""
 _log = telemetry.logger("service")
 
 
@@ -43,7 +46,7 @@ class Runtime:
         self._checks: dict[str, Check] = {}
         self._closers: list[Closer] = []
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._workers: list[Worker] = []
+        self._workers: dict[asyncio.Task[Any], Worker] = {}
         self._failure: BaseException | None = None
 
     def on_stop(self, close: Closer) -> None:
@@ -63,20 +66,12 @@ class Runtime:
 
     def serve(self, worker: Worker, name: str) -> None:
         """Run `worker` until the service stops; what it holds then is finished first."""
-        task = self.spawn(worker.run(), name)
-        self._workers.append(worker)
-
-        async def finish() -> None:
-            await asyncio.wait({task})
-
-        self.on_stop(finish)
+        self._workers[self.spawn(worker.run(), name)] = worker
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if self.stopping.is_set():
-            return
         failure = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if failure is not None:
+        if failure is not None and not self.stopping.is_set():
             self._failure = failure
             _log.error("task_failed", task=task.get_name(), exc_info=self._failure)
             self.stopping.set()
@@ -108,18 +103,35 @@ class Runtime:
             raise SystemExit(1)
 
     async def _drain(self) -> None:
-        """All workers are told first, and end side by side; then what they used is closed."""
-        for worker in self._workers:
-            await worker.stop()
+        """Workers are told first, and end side by side; then what they used is closed: all of it in bounded time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS + CLOSE_SECONDS
+        await self._finish()
         for close in reversed(self._closers):
             try:
-                await asyncio.wait_for(close(), DRAIN_SECONDS)
+                await asyncio.wait_for(close(), max(0.1, deadline - loop.time()))
             except Exception as error:
                 _log.warning("close_failed", exc_info=error)
-        for task in list(self._tasks):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        await _end(self._tasks)
+
+    async def _finish(self) -> None:
+        for worker in self._workers.values():
+            await worker.stop()
+        if not self._workers:
+            return
+        _, late = await asyncio.wait(self._workers, timeout=DRAIN_SECONDS)
+        for task in late:
+            _log.warning("not_drained_in_time", task=task.get_name())
+        await _end(late)
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Bounded: libraries are known to swallow a cancellation."""
+    ending = set(tasks)
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending, timeout=1.0)
 
 
 def _collect_less_often() -> None:

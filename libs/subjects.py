@@ -29,6 +29,12 @@ def send(lane: Lane, channel: str, region: str) -> str:
     return f"signal.send.{lane}.{channel}.{region}"
 
 
+def route_of(subject: str) -> tuple[str, str]:
+    """Channel and region of a subject of `send`."""
+    _, _, _, channel, region = subject.split(".")
+    return channel, region
+
+
 def outcome(lane: Lane, channel: str, region: str) -> str:
     return f"signal.outcome.{lane}.{channel}.{region}"
 

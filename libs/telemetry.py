@@ -31,6 +31,8 @@ GaugeName = Literal[
     "weeks_ahead",  # weekly tables of the log that are ready beyond the present week: below 2 somebody must look
     "oldest_week_days",  # days since the oldest week of the log that is not put away began
     "applications_waiting",  # applications with hand-offs beyond their window, by lane
+    "region_taken_over",  # 1 while this sender serves another region, by channel and region
+    "unserved_pending",  # envelopes for a region without a sender that lives, by channel and region
     "breaker_open",  # applications whose way to a provider is paused, by channel
     "breaker_waiting",  # messages that wait for a breaker to close, by channel
     "rate_limit",  # an application's knob, messages a second by channel; 0: none. Of the busiest that are paced

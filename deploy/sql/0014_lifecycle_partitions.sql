@@ -112,7 +112,7 @@ CREATE FUNCTION lifecycle.count_week(asked date, page integer) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, lifecycle SET lock_timeout = '75ms'
 AS $$
 DECLARE
-    state      lifecycle.archived_weeks;
+    state      record;
     last       uuid;
     found      integer;
     first_open uuid;
@@ -135,7 +135,8 @@ BEGIN
             UPDATE lifecycle.archived_weeks AS w SET look_at = now() + interval '1 hour' WHERE w.week = asked;
             RETURN 'open';
         END IF;
-        state := lifecycle.count_anew(asked);
+        PERFORM lifecycle.count_anew(asked);
+        SELECT * INTO state FROM lifecycle.archived_weeks AS w WHERE w.week = asked;
     END IF;
     WITH looked_at AS MATERIALIZED (
         SELECT m.id, m.application_id, (m.created_at AT TIME ZONE 'UTC')::date AS day, m.channel, m.category, m.status
@@ -162,15 +163,16 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION lifecycle.count_anew(asked date) RETURNS lifecycle.archived_weeks
-LANGUAGE sql SET search_path = pg_catalog, lifecycle
+CREATE FUNCTION lifecycle.count_anew(asked date) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, lifecycle
 AS $$
+BEGIN
     DELETE FROM lifecycle.week_counts WHERE week = asked;
     UPDATE lifecycle.archived_weeks
     SET epoch = current_setting('automata.epoch')::smallint, since = pg_snapshot_xmin(pg_current_snapshot()),
         counted_to = lifecycle.first_id_of(asked), counted = false, open_id = NULL, look_at = now()
-    WHERE week = asked
-    RETURNING *;
+    WHERE week = asked;
+END
 $$;
 
 -- Puts a counted week away, both tables together: `archived`. `changed`: a fact came since, so it is counted anew;
@@ -181,7 +183,7 @@ CREATE FUNCTION lifecycle.archive_week(asked date) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, lifecycle SET lock_timeout = '75ms'
 AS $$
 DECLARE
-    state    lifecycle.archived_weeks;
+    state    record;
     messages text := 'messages_' || lifecycle.week_label(asked);
     events   text := 'message_events_' || lifecycle.week_label(asked);
     newest   record;

@@ -18,8 +18,6 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """In answers: RFC 3339, UTC, milliseconds."""
 Moment = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema={"format": "date-time"})]
 """In queries: RFC 3339, with an offset from UTC."""
-LocalTime = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", min_length=5, max_length=5)]
-"""Of a day, as the clock on the recipient's wall shows it: `09:00`."""
 Json = dict[str, Any]
 
 Channel = Literal["apns", "fcm"]

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from libs.api.fields import Channel, Cursor, ExternalId, Id, LocalTime, Moment, Time
+from libs.api.fields import Channel, Cursor, ExternalId, Id, Moment, Time
 from libs.api.messages import MAX_BATCH
 from libs.api.templates import TemplateName
 from libs.envelope import Lane
 from libs.message import Status
+from libs.policy import LocalTime
 
 
 class RescheduleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -11,7 +11,6 @@ from libs.api.fields import (
     ExternalId,
     Id,
     Json,
-    LocalTime,
     Moment,
     Name,
     Pagination,
@@ -21,14 +20,13 @@ from libs.api.fields import (
 from libs.api.templates import Locale, TemplateName
 from libs.envelope import Lane, Push
 from libs.message import Status
+from libs.policy import LocalTime
 
 MAX_BATCH = 1000
 MAX_COLLAPSE_KEY = 64
 """Bytes: the limit of `apns-collapse-id`."""
 MAX_TTL_S = 2_419_200
 """Four weeks: FCM's limit, which APNs (30 days) also keeps."""
-
-
 Strategy = Literal["first_available", "all"]
 """Of a message to a person: one subscription, of the first of `channels` that has an active one (of several the most
 recently active); or all that are active, at most 100."""
@@ -175,8 +173,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """True: the person was erased, and the content with them."""
     status: Status
     created_at: Time
-    scheduled_at: Time | None
-    """When it is to be sent, as it was set last. None: it was sent at once."""
+    scheduled_at: Time | msgspec.UnsetType = msgspec.UNSET
+    """When it is to be sent, as it was set last. Absent: it was sent at once."""
     sent_at: Time | None
     received_at: Time | None
     converted_at: Time | None

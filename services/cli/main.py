@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "Run one service from environment variables.",
     "migrate": "Bring the database schema up to date.",
     "send": "Send a message and show what becomes of it.",
+    "resend": "Send again what failed or was cancelled.",
     "app": "Create and change applications and their provider credentials.",
     "key": "Create, list, rotate and revoke API keys.",
     "tail": "Follow what happens to messages.",

@@ -7,6 +7,7 @@ from libs.bus import Bus
 from libs.envelope import LANES
 from libs.errors import SignalError
 from libs.policies import PolicyBoard
+from libs.presence import Presence
 from libs.reference_time import follow, reference_clock
 from libs.seal import KeyRing
 from libs.service import Runtime, main
@@ -15,6 +16,7 @@ from libs.stops import StopBoard
 from .dispatch import Dispatch
 from .regions import Regions
 from .settings import Settings
+from .unserved import Unserved
 
 
 async def start(settings: Settings, runtime: Runtime) -> None:
@@ -32,6 +34,9 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     stops = StopBoard(bus, runtime.clock)
     policies = PolicyBoard(bus, runtime.clock)
     regions = Regions(own.region, own.regions)
+    presence = Presence(bus, runtime.clock)
+    runtime.spawn(presence.run(), "presence")
+    runtime.spawn(Unserved(bus, presence, regions).run(), "unserved")
     for lane in LANES:
         dispatch = Dispatch(bus, ring, clock, stops, policies, lane, regions, own.slots)
         runtime.serve(dispatch.consumer, f"dispatch_{lane}")

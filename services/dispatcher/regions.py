@@ -12,3 +12,8 @@ class Regions:
 
     def of(self, country: str | None) -> str:
         return self.default if country is None else self._by_country.get(country, self.default)
+
+    @property
+    def all(self) -> list[str]:
+        """Each once, in order."""
+        return sorted({self.default, *self._by_country.values()})

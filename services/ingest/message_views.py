@@ -68,7 +68,7 @@ def rendered(view: rpc.MessageView) -> Message:
         content_erased=True if view.content is None else UNSET,
         status=view.status,
         created_at=rfc3339(view.created_at_ms),
-        scheduled_at=rfc3339_or_none(scheduled_ms(view)),
+        scheduled_at=UNSET if (scheduled_at := scheduled_ms(view)) is None else rfc3339(scheduled_at),
         sent_at=rfc3339_or_none(view.sent_at_ms),
         received_at=rfc3339_or_none(view.received_at_ms),
         converted_at=rfc3339_or_none(view.converted_at_ms),

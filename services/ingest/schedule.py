@@ -59,7 +59,7 @@ class Schedules:
 
 def check_time(item: Planned, now_ms: int) -> None:
     """Raises `ValidationFailed` for what is no moment, or too far away."""
-    at_ms = unix_ms("scheduled_at", item.scheduled_at)
+    at_ms = _not_before(item)
     if at_ms is not None and at_ms > now_ms + MAX_DAYS_AHEAD * _DAY_MS:
         refuse({"scheduled_at": Reason("days_ahead", MAX_DAYS_AHEAD)})
 
@@ -67,7 +67,7 @@ def check_time(item: Planned, now_ms: int) -> None:
 def due_of(item: Planned, recipient: Recipient | None, timing: Timing) -> Due | None:
     """None: nothing is said of the time. `recipient`: None for one that is gone, of whom only the application's zone
     is known."""
-    at_ms = unix_ms("scheduled_at", item.scheduled_at)
+    at_ms = _not_before(item)
     told: dict[str, Any] = {} if at_ms is None else {"scheduled_at": rfc3339(at_ms)}
     if item.send_at_local is None:
         return None if at_ms is None else Due(at_ms, told)
@@ -75,3 +75,9 @@ def due_of(item: Planned, recipient: Recipient | None, timing: Timing) -> Due | 
     zone = zone_of(*places, timing.default_zone)
     told |= {"send_at_local": item.send_at_local, "timezone": zone.name, "timezone_from": zone.source}
     return Due(next_local(item.send_at_local, zone, max(timing.now_ms, at_ms or 0)), told)
+
+
+def _not_before(item: Planned) -> int | None:
+    """Years without a Unix time are as past as 1970. Raises `ValidationFailed`."""
+    at_ms = unix_ms("scheduled_at", item.scheduled_at)
+    return None if at_ms is None else max(0, at_ms)

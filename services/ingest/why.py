@@ -32,11 +32,15 @@ from services.ingest.why_sentences import (
     OLDEST,
     OURS,
     PROBED,
+    RATE,
     RESCHEDULED,
     REVISION,
     RULES,
     SENTENCES,
+    SLOWED,
+    SLOWED_FROM,
     STILL,
+    SWEPT,
     TEMPLATED,
     UNKNOWN,
     WAITED,
@@ -158,8 +162,17 @@ def _of_rule(event: EventView) -> Iterator[Sentence]:
         yield COUNTED
     if data.get("probe_at_ms") is not None:
         yield PROBED
+    yield from _of_rate(event)
     if data.get("oldest_ms") is not None:
         yield OLDEST
+
+
+def _of_rate(event: EventView) -> Iterator[Sentence]:
+    data = event.data
+    if data.get("rate") is not None:
+        yield RATE
+    if "knob" in data:
+        yield SLOWED if data["knob"] is None else SLOWED_FROM
 
 
 def _of_zone(event: EventView) -> Iterator[Sentence]:
@@ -203,3 +216,5 @@ def _of_expiry(event: EventView) -> Iterator[Sentence]:
         yield STILL[hold]
     if data.get("last_reason") is not None:
         yield LAST
+    if data.get("last_status") is not None:
+        yield SWEPT

@@ -70,8 +70,8 @@ OURS: dict[tuple[str, str], Sentence] = {
         "발송합니다",
     ),
     ("held", "rate_limit"): Sentence(
-        "Held back: {rate} messages a second are the limit to {provider}; it goes on at {until}",
-        "{provider} 발송 한도가 초당 {rate}건이어서 보류되었으며, {until}에 이어서 발송합니다",
+        "Held back by the limit on messages a second to {provider}; it goes on at {until}",
+        "{provider}의 초당 발송 한도로 보류되었으며, {until}에 이어서 발송합니다",
     ),
     ("held", "provider_slow"): Sentence(
         "Held back: {provider} is slow, {outstanding} calls wait for its answer and {limit} are the limit; it goes on "
@@ -156,12 +156,21 @@ NOT_BEFORE = Sentence("not before {scheduled_at}", "{scheduled_at} 이후 발송
 PROBED = Sentence(
     "from {probe_at} on single messages try whether it does", "{probe_at}부터 메시지 일부로 복구 여부를 확인합니다"
 )
+RATE = Sentence("{rate} a second are allowed", "초당 {rate}건까지 보낼 수 있습니다")
+SLOWED = Sentence("{provider} asked to go slower", "{provider}가 속도를 줄이도록 요청했습니다")
+SLOWED_FROM = Sentence(
+    "{provider} asked to go slower than the {knob} that the application set",
+    "애플리케이션이 정한 한도는 {knob}건이지만 {provider}가 속도를 줄이도록 요청했습니다",
+)
 OLDEST = Sentence("the oldest waits for {oldest}", "가장 오래된 호출은 {oldest}째 기다리고 있습니다")
 COUNTED = Sentence("only those of category {category} count", "{category} 메시지만 셉니다")
 WAITED = Sentence("it had waited for {waited}", "{waited} 동안 기다렸습니다")
 DEADLINE = Sentence("its time to live ended at {deadline}", "유효 기간이 {deadline}에 끝났습니다")
 LAST = Sentence("the last attempt ended with {last_reason}", "마지막 시도의 결과는 {last_reason}입니다")
-IN_HOURS = Sentence("within {hours} hours of being sent", "발송 후 {hours}시간 안에 확인되어야 합니다")
+SWEPT = Sentence("it was still {last_status} then", "그때까지 상태가 {last_status}였습니다")
+IN_HOURS = Sentence(
+    "it was sent at {sent_at} and had {hours} hours", "{sent_at}에 발송되었고 확인 기한은 {hours}시간이었습니다"
+)
 AGAIN = Sentence("It will be tried again.", "다시 시도합니다.")
 UNSAID = Sentence("no reason given", "이유 없음")
 

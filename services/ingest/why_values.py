@@ -27,12 +27,18 @@ _PLAIN = (
     "outstanding",
     "breaker_reason",
     "last_reason",
+    "last_status",
     "hours",
     "send_at_local",
     "scheduled_at",
 )
 """Told as they are."""
-_MOMENTS = {"probe_at": "probe_at_ms", "deadline": "deadline_ms", "retry_at": "retry_at_ms"}
+_MOMENTS = {
+    "probe_at": "probe_at_ms",
+    "deadline": "deadline_ms",
+    "retry_at": "retry_at_ms",
+    "sent_at": "sent_at_ms",
+}
 _LAST_MS = 250_000_000_000_000
 """Year 9892: what is written as a date must be one."""
 _UNITS = ((86_400, "d", "일"), (3_600, "h", "시간"), (60, "min", "분"), (1, "s", "초"))
@@ -53,6 +59,7 @@ def told_by(event: EventView, message: MessageView, language: Language) -> dict[
         **{name: _moment(data.get(key), zone) for name, key in _MOMENTS.items()},
         "until": _moment(data.get("due_at_ms", data.get("until_ms")), zone),
         "rate": _number(data.get("rate")),
+        "knob": _number(data.get("knob")),
         "waited": _duration(data.get("waited_ms"), language),
         "oldest": _duration(data.get("oldest_ms"), language),
         "per": NOT_TOLD if period is None else _of(period, language),

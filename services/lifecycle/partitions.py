@@ -5,8 +5,7 @@ now gives up, and the next round tries again.
 """
 
 from libs import telemetry
-from libs.errors import ServiceUnavailable
-from libs.pg import Pool
+from libs.pg import Connection, Pool
 
 from . import queries_partitions as queries
 
@@ -28,14 +27,12 @@ class Partitions:
 
     async def make_ahead(self) -> bool:
         """One table a transaction. Raises `ServiceUnavailable` while somebody holds what has to be locked."""
-        try:
-            async with self._pool.connection() as c:
-                missing = await queries.missing(c, AHEAD)
-            for row in missing:
-                async with self._pool.transaction() as c:
-                    await queries.add(c, row["parent"], row["week"])
-        finally:
-            await self._measure()
+        async with self._pool.connection() as c:
+            await self._measure(c)
+            missing = await queries.missing(c, AHEAD)
+        for row in missing:
+            async with self._pool.transaction() as c:
+                await queries.add(c, row["parent"], row["week"])
         return False
 
     async def put_away(self) -> bool:
@@ -53,12 +50,7 @@ class Partitions:
             _log.info("week_archived", week=week.isoformat())
         return verdict in ("archived", "open")
 
-    async def _measure(self) -> None:
-        try:
-            async with self._pool.connection() as c:
-                found = await queries.extent(c)
-        except ServiceUnavailable:
-            return
-        if found is not None:
-            self._ahead.set(found["ahead"])
-            self._oldest.set(found["oldest_days"])
+    async def _measure(self, c: Connection) -> None:
+        found = await queries.extent(c)
+        self._ahead.set(found["ahead"])
+        self._oldest.set(found["oldest_days"])

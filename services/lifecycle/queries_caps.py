@@ -15,7 +15,7 @@ CLOCK_MS = "SELECT (extract(EPOCH FROM statement_timestamp()) * 1000)::bigint"
 RESERVED = "SELECT message_id FROM lifecycle.reserved_sends WHERE message_id = ANY ($1::uuid[])"
 # Few windows are nearly full: only there it is asked what became of the messages, and when the first of them leave.
 COUNT_SENDS = """
-SELECT coalesce(exact.count, rough.count) AS count, exact.free_at_ms
+SELECT CASE WHEN rough.count + w.more > w.most THEN exact.count ELSE rough.count END AS count, exact.free_at_ms
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::integer[])
     WITH ORDINALITY AS w (application_id, subject_id, category, seconds, most, more, place)
 CROSS JOIN LATERAL (
@@ -24,17 +24,18 @@ CROSS JOIN LATERAL (
         AND s.at > to_timestamp($7::bigint / 1000.0) - w.seconds * interval '1 second'
         AND (w.category IS NULL OR s.category = w.category)
 ) AS rough
-LEFT JOIN LATERAL (
+CROSS JOIN LATERAL (
     SELECT count(*) AS count,
         (extract(EPOCH FROM (array_agg(s.at ORDER BY s.at))[greatest(1, count(*) - w.most + 1)]) * 1000)::bigint
             + w.seconds * 1000 AS free_at_ms
     FROM lifecycle.reserved_sends AS s
-    WHERE s.application_id = w.application_id AND s.subject_id = w.subject_id
+    WHERE rough.count + w.more > w.most
+        AND s.application_id = w.application_id AND s.subject_id = w.subject_id
         AND s.at > to_timestamp($7::bigint / 1000.0) - w.seconds * interval '1 second'
         AND (w.category IS NULL OR s.category = w.category)
         AND coalesce((SELECT m.status FROM lifecycle.messages AS m WHERE m.id = s.message_id), '')
             NOT IN ('failed', 'cancelled')
-) AS exact ON rough.count + w.more > w.most
+) AS exact
 ORDER BY w.place
 """
 RESERVE = """

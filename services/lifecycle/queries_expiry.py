@@ -39,16 +39,20 @@ CROSS JOIN (VALUES (0), (1)) AS walk (n)
 ON CONFLICT DO NOTHING
 """
 END_WALKS = "DELETE FROM lifecycle.receipt_cursors WHERE application_id <> ALL ($1::uuid[])"
-# Walks that have a message in front of them which is old enough.
+# Walks that have a message in front of them which is old enough, the one furthest behind first. LIMIT keeps each
+# look to one step of the index.
 OPEN_WALKS = """
 SELECT w.application_id, w.walk
-FROM unnest($1::uuid[], $2::integer[]) AS a (id, hours)
-JOIN lifecycle.receipt_cursors AS w ON w.application_id = a.id
-WHERE EXISTS (
+FROM (
+    SELECT c.application_id, c.walk, c.last_id,
+        lifecycle.first_id_at(now() - (a.hours + 24 * c.walk) * interval '1 hour') AS until
+    FROM unnest($1::uuid[], $2::integer[]) AS a (id, hours)
+    JOIN lifecycle.receipt_cursors AS c ON c.application_id = a.id
+    OFFSET 0) AS w
+CROSS JOIN LATERAL (
     SELECT FROM lifecycle.messages AS m
-    WHERE m.application_id = w.application_id AND m.id > w.last_id
-        AND m.id < lifecycle.first_id_at(now() - (a.hours + 24 * w.walk) * interval '1 hour'))
-LIMIT $3
+    WHERE m.application_id = w.application_id AND m.id > w.last_id AND m.id < w.until LIMIT 1) AS found
+ORDER BY w.last_id LIMIT $3
 """
 LOCK_WALK = "SELECT last_id FROM lifecycle.receipt_cursors WHERE application_id = $1 AND walk = $2 FOR UPDATE"
 SET_WALK = "UPDATE lifecycle.receipt_cursors SET last_id = $3 WHERE application_id = $1 AND walk = $2"

@@ -57,6 +57,7 @@ async def archive(c: Connection, week: date) -> str:
     return str(await c.fetchval(ARCHIVE, week))
 
 
-async def extent(c: Connection) -> Row | None:
+async def extent(c: Connection) -> Row:
     """`ahead`: weeks that are ready beyond the present one; `oldest_days`: since the oldest one began."""
-    return await c.fetchrow(EXTENT)
+    (row,) = await c.fetch(EXTENT)
+    return row

@@ -1,10 +1,12 @@
-"""One sender process: one channel, one region. Needs only NATS."""
+"""One sender process: one channel, one region, and those of its neighbours while they are deserted. Needs only NATS."""
 
 import contextlib
 
 from libs.bus import Bus
-from libs.envelope import LANES
+from libs.envelope import Lane
 from libs.errors import SignalError
+from libs.policies import PolicyBoard
+from libs.presence import Presence, alive
 from libs.reference_time import follow, reference_clock
 from libs.service import Runtime, main
 from libs.stops import StopBoard
@@ -15,7 +17,9 @@ from .contract import Sender
 from .credential_cache import CredentialCache
 from .deliver import Pipeline
 from .fcm import FcmSender
+from .rate import Rates
 from .settings import Settings
+from .takeover import Regions
 
 
 def make_sender(settings: Settings, runtime: Runtime) -> Sender:
@@ -44,10 +48,14 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     breakers = BreakerBoard(bus, runtime.clock, reference, own)
     runtime.spawn(breakers.run(), "breakers")
     stops = StopBoard(bus, runtime.clock)
-    for lane in LANES:
-        pipeline = Pipeline(bus, sender, credentials, breakers, stops, runtime.clock, reference, lane, own.region, own)
-        runtime.spawn(pipeline.reporter.run(), f"report_{lane}")
-        runtime.serve(pipeline.consumer, f"deliver_{lane}")
+    rates = Rates(bus, PolicyBoard(bus, runtime.clock), own.channel, runtime.clock, reference)
+
+    def pipeline(lane: Lane, region: str) -> Pipeline:
+        return Pipeline(bus, sender, credentials, breakers, stops, runtime.clock, reference, lane, region, own, rates)
+
+    presence = Presence(bus, runtime.clock, alive(own.channel, own.region, runtime.clock))
+    runtime.spawn(presence.run(), "presence")
+    runtime.serve(Regions(bus, presence, own, pipeline, runtime.spawn), "regions")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Whether a message may be called now: its application's turn, its rate, then a place in the lane (R11)."""
 
 import random
+from collections.abc import Callable
 
 import msgspec
 
@@ -10,7 +11,7 @@ from libs.envelope import Delivery, Lane
 
 from .contract import Postponed
 from .outstanding import Call, Outstanding, Tenant
-from .pace import TOLERANCE_MS, Pace
+from .pace import TOLERANCE_MS, Pace, Waiter
 from .rate import Rates
 from .schedule import PATIENCE_MS, Slots
 
@@ -37,7 +38,11 @@ class Entry(msgspec.Struct, eq=False):
 class Admission:
     """Nothing of the lane is taken before the application's own limits have let a message through."""
 
-    def __init__(self, outstanding: Outstanding, rates: Rates, reference: ReferenceClock) -> None:
+    def __init__(
+        self, outstanding: Outstanding, rates: Rates, reference: ReferenceClock, park: Callable[[Held], None]
+    ) -> None:
+        """`park` is told of each envelope that waits for limits of its own application."""
+        self._park = park
         self._outstanding = outstanding
         self._rates = rates
         self._reference = reference
@@ -48,15 +53,16 @@ class Admission:
         give_up_ms = self._reference.now_ms() + PATIENCE_MS
         return Entry(application_id, lane, held, self._outstanding.tenant(application_id), give_up_ms)
 
-    async def admit(self, entry: Entry, item: Delivery, left: int, is_paced: bool) -> Call | Postponed:
-        """A place in the lane, to be left; or why the message waits in `due`. `left`: with it, in its envelope.
-
-        Not `is_paced`: nobody will be called, such as for a message past its deadline.
-        """
+    async def admit(self, entry: Entry, item: Delivery, left: int) -> Call | Postponed:
+        """A place in the lane, to be left; or why the message waits in `due`. `left`: with it, in its envelope."""
         while True:
-            if not await entry.tenant.admit():
+            turn = entry.tenant.admit()
+            if turn is None:
+                self._park(entry.held)
+                turn = await entry.tenant.turn()
+            if not turn:
                 return self._slow(entry)
-            pace = self._rates.pace(entry.application_id) if is_paced else None
+            pace = self._rates.pace(entry.application_id)
             moment = None if pace is None else await self._moment(pace, entry, item, left)
             if pace is not None and moment is None:
                 entry.tenant.withdraw()
@@ -69,7 +75,11 @@ class Admission:
     async def _moment(self, pace: Pace, entry: Entry, item: Delivery, left: int) -> float | None:
         if entry.line is not None:
             return None
-        return await pace.admit(entry.lane, left, entry.give_up_ms, item.attempt == 1)
+        found = pace.admit(entry.lane, left, entry.give_up_ms, item.attempt == 1)
+        if not isinstance(found, Waiter):
+            return found
+        self._park(entry.held)
+        return await found.moment
 
     def _slow(self, entry: Entry) -> Postponed:
         tenant = entry.tenant

@@ -69,6 +69,14 @@ class BreakerBoard:
         if self._may_probe(found):
             self._probes[application_id] = call
             return None
+        return self._postponed(found)
+
+    def holds(self, application_id: str) -> bool:
+        """What `admit` would say now."""
+        found = self._open.get(application_id)
+        return found is not None and not self._may_probe(found)
+
+    def _postponed(self, found: OpenBreaker) -> Postponed:
         channel = self._settings.channel
         data = {
             "channel": channel,

@@ -74,14 +74,14 @@ class Pipeline:
         self._own: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._call_ids = _call_ids()
-        self._judge = Judge(sender.channel, region, reference)
+        self._judge = Judge(sender.channel, region, settings.region, reference)
         self.reporter = Reporter(bus, lane, sender.channel, region, settings.outcome_batch, settings.outcome_wait)
         self._duration = telemetry.histogram("delivery_duration_seconds", channel=sender.channel)
         self._outstanding = Outstanding(sender.channel, lane, settings, clock, self.reporter.count)
-        self._admission = Admission(self._outstanding, rates, reference)
         self.consumer = ParkingConsumer(
             bus, lane, region, settings, channel=sender.channel, handle=self.handle, bury=self.bury
         )
+        self._admission = Admission(self._outstanding, rates, reference, self.consumer.park)
 
     async def handle(self, envelope: SendEnvelope, held: Held) -> None:
         await self._stops.refresh()
@@ -148,7 +148,7 @@ class Pipeline:
     async def _deliver_all(self, work: Work, items: list[Delivery]) -> None:
         """Calls go out as fast as limits let them, the rest goes to `due`; returns when every outcome is stored."""
         for index, item in enumerate(items):
-            admitted = await self._admission.admit(work.entry, item, len(items) - index, self._is_callable(work, item))
+            admitted = await self._admit(work, item, len(items) - index)
             await self._stops.refresh()
             if not work.entry.held.is_mine():
                 if isinstance(admitted, Call):
@@ -160,14 +160,21 @@ class Pipeline:
                 task = asyncio.create_task(self._deliver(work, item, admitted))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+                continue
+            if admitted is None:
+                await self._deliver(work, item, None)
             else:
                 self._report(work, item, admitted, 0.0, None)
-                await asyncio.sleep(0)  # nothing else here would let others have their turn
+            await asyncio.sleep(0)  # nothing else here would let others have their turn
         if items:
             self.consumer.park(work.entry.held)
             await work.done.wait()
 
-    async def _deliver(self, work: Work, item: Delivery, call: Call) -> None:
+    async def _admit(self, work: Work, item: Delivery, left: int) -> Call | Postponed | None:
+        """None: nobody will be called, and no part of the application's limits is spent on it."""
+        return await self._admission.admit(work.entry, item, left) if self._is_callable(work, item) else None
+
+    async def _deliver(self, work: Work, item: Delivery, call: Call | None) -> None:
         started = self._clock.monotonic()
         result: Result | Postponed | Stop | None = None
         try:
@@ -178,7 +185,8 @@ class Pipeline:
             _log.error("sender_raised", exc_info=error)
             result = TryLater("sender_error", "network", unknown=True)
         finally:
-            self._outstanding.leave(call, result)
+            if call is not None:
+                self._outstanding.leave(call, result)
         duration = self._clock.monotonic() - started
         self._duration.observe(duration)
         self._breakers.learn(work.entry.application_id, item.message_id, result, started)
@@ -202,11 +210,12 @@ class Pipeline:
             work.done.set()
 
     def _is_callable(self, work: Work, item: Delivery) -> bool:
-        """False: `_call` will call nobody, and no part of the application's rate is spent on it."""
+        """What `_call` looks at too, when the wait is over."""
         return (
             work.credential is not None
             and self._reference.judging_ms() < item.deadline_ms
             and self._stops.of(work.entry.application_id, self._sender.channel) is None
+            and not self._breakers.holds(work.entry.application_id)
         )
 
     async def _call(self, work: Work, item: Delivery) -> Result | Postponed | Stop | None:

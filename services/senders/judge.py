@@ -12,8 +12,11 @@ from .contract import Accepted, Postponed, Rejected, Result, TryLater
 
 
 class Judge:
-    def __init__(self, channel: str, region: str, clock: ReferenceClock) -> None:
+    def __init__(self, channel: str, region: str, sent_from: str, clock: ReferenceClock) -> None:
+        """`sent_from`: the region of this process, which the timeline names where it stands in for another."""
         self._where = {"provider": channel, "region": region}
+        if sent_from != region:
+            self._where["sent_from"] = sent_from
         self._clock = clock
         self._counts = {
             kind: telemetry.counter("deliveries_total", channel=channel, outcome=kind)

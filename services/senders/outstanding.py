@@ -59,8 +59,10 @@ class Tenant:
 
     @property
     def is_stuck(self) -> bool:
-        """Its provider does not answer: the last that is known, or half of what is under way, got slow."""
-        return self._stuck_since is not None or 2 * self._slow >= self.outstanding > 0
+        """Its provider does not answer: half of what is under way got slow, or all that is let through are probes."""
+        if self._stuck_since is not None and self._limit <= PROBES:
+            return True
+        return 2 * self._slow >= self.outstanding > 0
 
     def oldest(self) -> float:
         """Seconds for which the oldest call is under way."""
@@ -71,19 +73,20 @@ class Tenant:
         """Seconds since an answer was to be expected."""
         return 0.0 if self._stuck_since is None else self._clock.monotonic() - self._stuck_since
 
-    async def admit(self) -> bool:
-        """Waits for its turn: then a call is counted, to be ended or withdrawn. False: this would take too long."""
+    def admit(self) -> bool | None:
+        """True: a call is counted, to be ended or withdrawn. False: its turn would take too long. None: see `turn`."""
         if self.outstanding < self._limit:
             self.outstanding += 1
             return True
-        if self.is_stuck or self._is_crowded():
+        if self.is_stuck or (len(self._waiting) >= self._most_waiting and self.oldest() >= self._patience):
             return False
+        return None
+
+    async def turn(self) -> bool:
+        """Waits; then says what `admit` would."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         return await waiter
-
-    def _is_crowded(self) -> bool:
-        return len(self._waiting) >= self._most_waiting and self.oldest() >= self._patience
 
     def withdraw(self) -> None:
         """What was admitted is not called."""
@@ -155,7 +158,7 @@ class Outstanding:
 
     def _new_tenant(self) -> Tenant:
         own = self._settings
-        return Tenant(own.application_concurrency, own.slow_after * LONGEST_AGE, max(1, own.slots // 2), self._clock)
+        return Tenant(own.application_concurrency, own.slow_after * LONGEST_AGE, max(1, own.parked // 2), self._clock)
 
     def _forget_one(self) -> None:
         application_id, oldest = next(iter(self._tenants.items()))

@@ -46,10 +46,13 @@ class Allowed(NamedTuple):
 _Change = Callable[[Schedule, float, Allowed], tuple[Schedule, Slots] | None]
 
 
-class _Waiter(msgspec.Struct, eq=False):
+class Waiter(msgspec.Struct, eq=False):
+    """For one message."""
+
     wanted: int
     give_up_ms: float
     moment: asyncio.Future[float | None]
+    """Done when it has come; None: it would take too long after all."""
 
 
 class Pace:
@@ -74,12 +77,12 @@ class Pace:
         self._away_until_ms = 0
         self._slots = Slots(0.0, 1.0, 0)
         self._following: asyncio.Task[Slots | None] | None = None
-        self._waiting: list[tuple[int, int, _Waiter]] = []
+        self._waiting: list[tuple[int, int, Waiter]] = []
         self._order = itertools.count()
         self._running: asyncio.Task[None] | None = None
 
-    async def admit(self, lane: Lane, wanted: int, give_up_ms: float, is_new: bool) -> float | None:
-        """The moment at which the message may go, once that has come. None: it would not come before `give_up_ms`.
+    def admit(self, lane: Lane, wanted: int, give_up_ms: float, is_new: bool) -> float | Waiter | None:
+        """The moment at which the message may go, or who waits for it. None: it would not come before `give_up_ms`.
 
         `wanted`: this message, and those that come after it. A new one does not pass those that have waited.
         """
@@ -91,12 +94,12 @@ class Pace:
             return self._slots.pop()
         if not self._is_worth_waiting(lane, now_ms, give_up_ms, allowed, is_new):
             return None
-        waiter = _Waiter(wanted, give_up_ms, asyncio.get_running_loop().create_future())
+        waiter = Waiter(wanted, give_up_ms, asyncio.get_running_loop().create_future())
         heapq.heappush(self._waiting, (_RANK[lane], next(self._order), waiter))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
             self._running.add_done_callback(self._ran)
-        return await waiter.moment
+        return waiter
 
     def _is_usable(self, now_ms: float, allowed: Allowed) -> bool:
         slots = self._slots

@@ -1,4 +1,4 @@
-"""An envelope whose calls are all under way leaves its slot to the next one, and is acknowledged later (R11)."""
+"""An envelope that waits for its own application alone leaves its slot to the next one, and is done later (R11)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,6 +9,9 @@ from libs.envelope import Lane, SendEnvelope
 from libs.subjects import send, stream_of
 
 from .settings import Sender as SenderSettings
+
+_BYTES = 16 * 1024**2
+"""Of all that is parked in a lane."""
 
 
 class ParkingConsumer(Consumer[SendEnvelope]):
@@ -37,14 +40,18 @@ class ParkingConsumer(Consumer[SendEnvelope]):
         )
         self._places = settings.parked
         self._in_slot: dict[Held, asyncio.Event] = {}
+        self._parked: dict[Held, int] = {}
         self._working: set[asyncio.Task[None]] = set()
 
     def park(self, held: Held) -> None:
-        """`held` only waits for answers. Where no place is free it keeps its slot."""
+        """`held` waits for its turn, its rate, or answers. Where no place is free it keeps its slot."""
         left = self._in_slot.get(held)
-        if left is not None and len(self._working) - len(self._in_slot) < self._places:
-            del self._in_slot[held]
-            left.set()
+        size = len(held.payload)
+        if left is None or len(self._parked) >= self._places or sum(self._parked.values()) + size > _BYTES:
+            return
+        del self._in_slot[held]
+        self._parked[held] = size
+        left.set()
 
     async def _slot(self) -> None:
         await super()._slot()
@@ -67,4 +74,5 @@ class ParkingConsumer(Consumer[SendEnvelope]):
             await super()._take(held)
         finally:
             self._in_slot.pop(held, None)
+            self._parked.pop(held, None)
             left.set()

@@ -1,15 +1,21 @@
 """Settings of one sender process: one channel, one region."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from libs.config import Health, Nats
+from libs.subjects import Region
 
 
 class Sender(msgspec.Struct, frozen=True):
     channel: Literal["apns", "fcm"]
-    region: str = "local"
+    region: Region = "local"
+    standby_for: Annotated[str, msgspec.Meta(pattern=r"^(\*|[a-z0-9-]+(,[a-z0-9-]+)*)\Z")] = "*"
+    """Regions whose work is taken over while no sender of the channel lives there: `*` for any, `none`, or a list such
+    as `fra,icn`."""
+    takeover_after: Annotated[float, msgspec.Meta(ge=2.0)] = 10.0
+    """Seconds without a sign of life; a restart should take less."""
     slots: int = 32
     """Envelopes of one lane that are worked on at once."""
     parked: int = 256
@@ -30,6 +36,9 @@ class Sender(msgspec.Struct, frozen=True):
     """From a breaker's opening to the first probe, while lifecycle, which decides it, is away: as it is set there."""
     breaker_failures: int = 20
     """Failed calls of an application in a row that are an outage."""
+
+    def stands_by_for(self, region: str) -> bool:
+        return self.standby_for == "*" or region in self.standby_for.split(",")
 
 
 class Apns(msgspec.Struct, frozen=True):

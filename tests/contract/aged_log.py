@@ -36,12 +36,14 @@ ON CONFLICT (name) DO UPDATE SET txid = excluded.txid
 
 
 def now() -> datetime:
-    return datetime.now(UTC)
+    """To the millisecond, which is what facts tell."""
+    found = datetime.now(UTC)
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
 
 def id_at(moment: datetime) -> str:
     """A UUIDv7 of that time."""
-    digits = f"{int(moment.timestamp() * 1000):012x}7{secrets.token_hex(9)[1:4]}8{secrets.token_hex(8)[:15]}"
+    digits = f"{round(moment.timestamp() * 1000):012x}7{secrets.token_hex(9)[1:4]}8{secrets.token_hex(8)[:15]}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import ClassVar, Final
@@ -9,18 +10,31 @@ from typing import ClassVar, Final
 import nats.js.errors
 
 from libs.bus import Bus
-from libs.clock import FakeClock, ReferenceClock, SystemClock
+from libs.clock import Clock, FakeClock, ReferenceClock, SystemClock
 from libs.config import Nats
 from libs.envelope import Content, Delivery, Outcome, OutcomeEnvelope, SendEnvelope, decode, encode
 from libs.errors import ResourceNotFound
 from libs.ids import new_id
-from libs.rpc import Credential, GetCredential, Known, KnownOutcomes, ListStops, Stop, Stops
+from libs.policies import PolicyBoard
+from libs.policy import Policy
+from libs.rpc import (
+    Credential,
+    GetCredential,
+    GetPolicy,
+    Known,
+    KnownOutcomes,
+    ListStops,
+    PolicyFound,
+    Stop,
+    Stops,
+)
 from libs.stops import StopBoard
 from libs.subjects import outcome, send, stream_of
 from services.senders.breaker import BreakerBoard
 from services.senders.contract import Accepted, Result
 from services.senders.credential_cache import CredentialCache
 from services.senders.deliver import Pipeline
+from services.senders.rate import Rates
 from services.senders.settings import Sender as SenderSettings
 from tests.contract.streams_harness import APPLICATION, Tap, connected, consumer_of, quick, until
 
@@ -47,15 +61,19 @@ class StrictSender:
         self.under_way = 0
         self.most_under_way = 0
         self.gate: asyncio.Event | None = None
+        self.providers: dict[str, Callable[[Delivery], Awaitable[Result]]] = {}
+        """By application: what answers instead."""
+        self.called_at: dict[str, float] = {}
 
     async def send(self, delivery: Delivery, credential: Credential, application_id: str) -> Result:
         assert credential.secret == SECRET
         assert application_id
         self.calls.append(delivery.message_id)
+        self.called_at[delivery.message_id] = time.monotonic()
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            return await self._answer(delivery)
+            return await self.providers.get(application_id, self._answer)(delivery)
         finally:
             self.under_way -= 1
 
@@ -84,6 +102,7 @@ class Peers:
         self.credentials: dict[str, Credential] = {APPLICATION: Credential(1, SECRET)}
         self.credentials_asked = 0
         self.stops: list[Stop] = []
+        self.policies: dict[str, Policy] = {}
 
     async def known_outcomes(self, question: KnownOutcomes) -> Known:
         self.asked.append(question)
@@ -100,20 +119,28 @@ class Peers:
     async def list_stops(self, _: ListStops) -> Stops:
         return Stops(self.stops)
 
+    async def policy(self, request: GetPolicy) -> PolicyFound:
+        return PolicyFound(self.policies.get(request.application_id, Policy()))
+
     async def serve_lifecycle(self, bus: Bus) -> None:
         await bus.serve("lifecycle", {"known_outcomes": (KnownOutcomes, self.known_outcomes)})
 
     async def serve_application(self, bus: Bus) -> None:
         await bus.serve(
             "application",
-            {"credential": (GetCredential, self.credential), "stops": (ListStops, self.list_stops)},
+            {
+                "credential": (GetCredential, self.credential),
+                "stops": (ListStops, self.list_stops),
+                "policy": (GetPolicy, self.policy),
+            },
         )
 
 
 class SenderHarness:
     """One lane of one sender process."""
 
-    def __init__(self, bus: Bus, settings: SenderSettings) -> None:
+    def __init__(self, bus: Bus, settings: SenderSettings, clock: Clock | None = None) -> None:
+        """`clock`: of the calls' durations."""
         self.bus = bus
         self.sender = StrictSender()
         self.peers = Peers()
@@ -126,17 +153,19 @@ class SenderHarness:
         self.breakers = BreakerBoard(bus, self.clock, ReferenceClock(self.clock, ask), settings)
         self.reference = reference = ReferenceClock(SystemClock(), ask)
         self.stops = StopBoard(bus, SystemClock())
+        self.rates = Rates(bus, PolicyBoard(bus, SystemClock()), CHANNEL, SystemClock(), reference)
         self.pipeline = Pipeline(
             bus,
             self.sender,
             self.credentials,
             self.breakers,
             self.stops,
-            self.clock,
+            clock or self.clock,
             reference,
             "normal",
             REGION,
             settings,
+            self.rates,
         )
         self.outcomes = Tap(bus, OUTCOME, OUTCOME_SUBJECT, "recorder")
         self._tasks: list[asyncio.Task[None]] = []
@@ -196,11 +225,11 @@ def deliveries(count: int) -> list[Delivery]:
 
 @contextlib.asynccontextmanager
 async def sending(
-    settings: Nats, own: SenderSettings | None = None, *, lifecycle: bool = True
+    settings: Nats, own: SenderSettings | None = None, *, lifecycle: bool = True, clock: Clock | None = None
 ) -> AsyncIterator[SenderHarness]:
     """Running, with its peers served from another connection, and warm: what comes now is not suspect."""
     async with connected(quick(settings), "sender") as bus, connected(settings, "peers") as peers_bus:
-        harness = SenderHarness(bus, own or SenderSettings(CHANNEL, slots=4))
+        harness = SenderHarness(bus, own or SenderSettings(CHANNEL, slots=4), clock)
         await harness.peers.serve_application(peers_bus)
         if lifecycle:
             await harness.peers.serve_lifecycle(peers_bus)

@@ -69,7 +69,7 @@ async def responder(settings: Nats) -> AsyncIterator[None]:
         return question
 
     bus = await Bus.connect(settings, "responder")
-    await bus.serve("echo", {verb: (Question, say) for verb in VERBS})
+    await bus.serve("echo", dict.fromkeys(VERBS, (Question, say)))
     try:
         yield
     finally:

@@ -15,6 +15,8 @@ from libs.bus import Bus
 from libs.clock import SystemClock
 from libs.envelope import Delivery
 from libs.pg import single_connection
+from libs.policies import PolicyBoard
+from libs.policy import Policy
 from libs.reference_time import reference_clock
 from libs.rpc import Credential
 from libs.stops import StopBoard
@@ -26,6 +28,7 @@ from services.senders.breaker import BreakerBoard
 from services.senders.contract import Accepted, Result
 from services.senders.credential_cache import CredentialCache
 from services.senders.deliver import Pipeline
+from services.senders.rate import Rates
 from services.senders.settings import Sender as SenderSettings
 from tests.contract.rest_requests import push_token
 from tests.contract.streams_harness import connected, until
@@ -57,12 +60,18 @@ class AnyCredential(CredentialCache):
         return Credential(1, {})
 
 
+class NoPolicies(PolicyBoard):
+    async def of(self, application_id: str) -> Policy:
+        return Policy()
+
+
 @contextlib.asynccontextmanager
 async def delivering(nats: config.Nats, bus: Bus) -> AsyncIterator[Provider]:
     provider, clock = Provider(), SystemClock()
     own = SenderSettings("apns", slots=2, concurrency=2)
     reference = reference_clock(bus, clock)
     await reference.synchronise()
+    rates = Rates(bus, NoPolicies(bus, clock), "apns", clock, reference)
     pipelines = [
         Pipeline(
             bus,
@@ -75,6 +84,7 @@ async def delivering(nats: config.Nats, bus: Bus) -> AsyncIterator[Provider]:
             lane,
             own.region,
             own,
+            rates,
         )
         for lane in ("normal", "bulk")
     ]

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from libs.bus import Bus
 from libs.config import Database as DatabaseSettings
 from libs.envelope import Outcome
 from libs.ids import new_id
@@ -13,8 +15,11 @@ from libs.pg import Pool, connect_pool
 from libs.waits import WAITS, Hold
 from services.lifecycle import expiry, queries, queries_expiry
 from services.lifecycle.expiry import Expiry
+from services.lifecycle.settings import Lifecycle
 from tests.contract.aged_log import APPLICATION, AgedLog, now
+from tests.contract.lifecycle_harness import lifecycle
 from tests.databases import Database
+from tests.waiting import until
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
@@ -48,7 +53,8 @@ async def swept(pool: Pool) -> None:
 
 async def expires_in(log: AgedLog, handoff_id: str) -> float | None:
     """Seconds until the hand-off is looked at; None: never."""
-    query = "SELECT nullif(extract(EPOCH FROM expires_at - now())::float8, 'infinity') FROM lifecycle.handoffs WHERE id = $1"
+    seconds = "nullif(extract(EPOCH FROM expires_at - now())::float8, 'infinity')"
+    query = f"SELECT {seconds} FROM lifecycle.handoffs WHERE id = $1"
     return await log.fetchval(query, handoff_id)  # type: ignore[no-any-return]
 
 
@@ -59,7 +65,7 @@ async def test_what_is_stuck_past_its_deadline_expires_and_says_so(log: AgedLog,
     row = await log.row(message_id)
     assert (row["status"], row["reason"]) == ("failed", "expired")
     (event,) = await log.events(message_id, "expired")
-    deadline_ms = int(row["created_at"].timestamp() * 1000) + 86_400_000
+    deadline_ms = round(row["created_at"].timestamp() * 1000) + 86_400_000
     assert event["data"] == {"deadline_ms": deadline_ms, "last_status": "pending", "swept": True}
     assert (event["attempt"], event["key"]) == (1, "ttl")
     assert await expires_in(log, handoff_id) is None
@@ -129,6 +135,23 @@ async def test_many_are_swept_in_bounded_pages(log: AgedLog, pool: Pool, monkeyp
         assert len(await queries_expiry.overdue_handoffs(c, 0, 10)) == 3
     await swept(pool)
     assert {await log.status(i) for _, ids in handoffs for i in ids} == {"failed"}
+
+
+async def test_the_service_sweeps_by_itself(log: AgedLog, database: Database, bus: Bus, key_ring_file: Path) -> None:
+    async with lifecycle(database, bus, key_ring_file, own=Lifecycle(reconcile_after=60)) as service:
+        message = service.message(ttl=3600)
+        await service.accept(message)
+        await log.owner(
+            "UPDATE lifecycle.messages SET created_at = created_at - interval '2 hours'",
+            "UPDATE lifecycle.handoffs SET expires_at = expires_at - interval '2 hours'",
+        )
+
+        async def failed() -> bool:
+            return (await service.get(message.message_id)).status == "failed"
+
+        await until(failed, "the message expires")
+        view = await service.get(message.message_id)
+    assert (view.reason, view.events[-1].data["swept"]) == ("expired", True)
 
 
 async def test_what_is_not_overdue_is_not_even_looked_at(log: AgedLog, pool: Pool) -> None:

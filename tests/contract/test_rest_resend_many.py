@@ -4,8 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from libs.ids import new_id
+from services.cli import resend
+from services.cli.main import main
 from tests.contract.test_rest_messages_control import FAILED, after, sent
 from tests.contract.test_rest_messages_to_persons import device, person
 from tests.contract.whole_platform import Tenant, Whole
@@ -114,7 +117,20 @@ async def test_what_was_erased_is_skipped(shared_whole: Whole) -> None:
     name = await person(shop, subscription)
     await failed(shared_whole, shop, subscription)
     kept = await failed(shared_whole, shop)
-    assert (await shop.call("DELETE", f"/users/{name}")).status == 202
+    assert (await shop.call("DELETE", f"/users/{name}")).status == 200
     answer = await shop.post("/messages/resend", {})
     assert (answer.data["resent"], answer.data["skipped"]) == (1, 1)
     assert await attempts(shop, kept) == [2]
+
+
+async def test_the_command_goes_through_all_pages(shared_whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = await shared_whole.tenant()
+    bad = [await failed(shared_whole, shop) for _ in range(3)]
+    monkeypatch.setenv("AUTOMATA_API_URL", str(shared_whole.session._base_url))
+    monkeypatch.setenv("AUTOMATA_API_KEY", shop.api_key)
+    monkeypatch.setattr(resend, "PAGE", 2)
+    for arguments, said in ((["--channel", "fcm"], "sent again: 0"), (["--since", "1h"], "sent again: 3")):
+        found = await asyncio.to_thread(CliRunner().invoke, main, ["resend", "--yes", *arguments])
+        assert (found.exit_code, found.output.strip()) == (0, said)
+    assert await attempts(shop, *bad) == [2, 2, 2]
+    assert CliRunner().invoke(main, ["resend"], input="n\n").exit_code == 1

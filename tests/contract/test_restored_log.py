@@ -155,6 +155,13 @@ async def test_an_attempt_that_began_later_is_not_made_again(log: Log) -> None:
     assert (row["status"], row["attempt"], row["waited_ms"], row["uncounted"]) == ("failed", 2, 500, 1)
 
 
+async def test_a_scheduled_message_whose_time_came_later_is_not_sent_again(log: Log) -> None:
+    message_id = await log.message(("scheduled", 1), due="scheduled")
+    settled = await log.settle(told(message_id, "routed", 1, waited_ms=500))
+    assert (settled.learned, settled.unknown, await log.due()) == (1, 1, set())
+    assert (await log.row(message_id))["waited_ms"] == 500
+
+
 async def test_only_what_nobody_can_have_taken_goes_on_by_itself(log: Log) -> None:
     waiting = await log.message(("errored", 1), due="retry:outage")
     soon = await log.message(("errored", 1), due="retry:network", seconds=30)

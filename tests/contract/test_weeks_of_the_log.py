@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from libs import telemetry
 from libs.config import Database as DatabaseSettings
 from libs.envelope import Outcome
 from libs.pg import Pool, connect_pool
@@ -76,8 +77,10 @@ async def test_a_week_that_is_missing_is_made_like_the_others(log: AgedLog, week
     lost = monday(AHEAD)
     await log.forget_week(lost)
     await weeks.make_ahead()
+    ahead = telemetry.gauge("weeks_ahead")._value
+    assert ahead.get() == AHEAD - 1
     await weeks.make_ahead()
-    assert await log.where(lost) == LOG
+    assert (ahead.get(), await log.where(lost)) == (AHEAD, LOG)
     message_id = await log.message(midday(lost))
     for table, column in (("messages", "id"), ("message_events", "message_id")):
         home = f"SELECT tableoid::regclass::text FROM lifecycle.{table} WHERE {column} = $1"

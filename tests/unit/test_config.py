@@ -91,7 +91,20 @@ def test_an_empty_map_is_a_map() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"KR": 1}', "KR", "KR=a=b", "KR=", "kr=icn", "Secret=icn", "KR=Secret", "KR=se.cret", "KR=*", "KR=a\n,"]
+    [
+        "{",
+        "[]",
+        '{"KR": 1}',
+        "KR",
+        "KR=a=b",
+        "KR=",
+        "kr=icn",
+        "Secret=icn",
+        "KR=Secret",
+        "KR=se.cret",
+        "KR=*",
+        "KR=icn,KR=fra",
+    ]
     + ['{"KR": "icn\\n"}', "KR=-secret", "KR=" + "secret" * 9],
 )
 def test_a_map_that_is_wrong_names_its_variable_and_shows_no_value(text: str) -> None:

@@ -12,7 +12,7 @@ from libs.policies import PolicyBoard
 from libs.policy import Policy
 from libs.rpc import Recipient
 from services.ingest.errors import REASONS
-from services.ingest.schedule import MAX_DAYS_AHEAD, Schedules, Timing, check_time, due_of
+from services.ingest.schedule import MAX_DAYS_AHEAD, Due, Schedules, Timing, check_time, due_of
 
 
 def ms(text: str) -> int:
@@ -69,7 +69,21 @@ def test_a_year_ahead_is_the_most() -> None:
     reason = refusal.value.details["fields"]["scheduled_at"]
     assert reason == ("days_ahead", 366)
     assert REASONS[reason.kind][0].format(reason.value) == "must be at most 366 days ahead"
-    check_time(asked("0001-01-01T00:00:00Z"), NOW)  # long past: at once
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z"])
+def test_what_is_long_past_is_past(text: str) -> None:
+    check_time(asked(text), NOW)
+    assert due_of(asked(text), person(), Timing(NOW, None)) == Due(0, {"scheduled_at": "1970-01-01T00:00:00.000Z"})
+    local = due_of(asked(text, "09:00"), person("KR"), Timing(NOW, None))
+    assert local is not None
+    assert local.at_ms == NOW
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.999999Z"])
+def test_the_end_of_time_is_too_far_away(text: str) -> None:
+    with pytest.raises(ValidationFailed):
+        check_time(asked(text), NOW)
 
 
 @pytest.mark.parametrize(

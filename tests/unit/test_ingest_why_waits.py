@@ -73,7 +73,21 @@ AT_ONCE = "2026-07-01 00:00 UTC"
         ),
         (
             event("held", reason="rate_limit", rate=50.0, until_ms=NINE + 2500),
-            "Held back: 50 messages a second are the limit to APNs; it goes on at 2026-07-01 00:00:02 UTC.",
+            (
+                "Held back by the limit on messages a second to APNs; it goes on at 2026-07-01 00:00:02 UTC: 50 a "
+                "second are allowed."
+            ),
+        ),
+        (
+            event("held", reason="rate_limit", rate=12.5, knob=100, until_ms=NINE),
+            (
+                f"Held back by the limit on messages a second to APNs; it goes on at {AT_ONCE}: 12.5 a second are "
+                "allowed; APNs asked to go slower than the 100 that the application set."
+            ),
+        ),
+        (
+            event("held", reason="rate_limit", rate=None, knob=None, until_ms=NINE),
+            f"Held back by the limit on messages a second to APNs; it goes on at {AT_ONCE}: APNs asked to go slower.",
         ),
         (
             event("held", reason="provider_slow", outstanding=200, limit=200, oldest_ms=45_000, until_ms=NINE),
@@ -112,8 +126,12 @@ AT_ONCE = "2026-07-01 00:00 UTC"
             ),
         ),
         (
-            event("failed", key="receipt", reason="receipt_timeout", hours=72),
-            "The app did not confirm it in time: within 72 hours of being sent.",
+            event("expired", key="ttl", reason="expired", deadline_ms=NINE, last_status="pending", swept=True),
+            f"It expired before it could be sent: its time to live ended at {AT_ONCE}; it was still pending then.",
+        ),
+        (
+            event("failed", key="receipt_timeout", reason="receipt_timeout", hours=72, sent_at_ms=NINE),
+            f"The app did not confirm it in time: it was sent at {AT_ONCE} and had 72 hours.",
         ),
     ],
 )
@@ -174,3 +192,22 @@ def test_inputs_that_are_missing_or_odd_break_nothing(kind: str, value: object) 
         one = event(kind, reason=reason, **odd, waited_for=reason)
         for language in LANGUAGES:
             assert explain_event(one, message(one), language).endswith(".")
+
+
+def test_tries_are_counted_by_class_and_anew_after_a_resend() -> None:
+    def errored(attempt: int, retry_class: str) -> EventView:
+        return event("errored", attempt, reason="r", retry_class=retry_class)
+
+    def retried(attempt: int, waited_for: str, uncounted: int = 0) -> EventView:
+        return event("retried", attempt, waited_for=waited_for, uncounted=uncounted)
+
+    again = event("retried", 5, "resend:r", reason="resend", waited_for="resend", uncounted=3)
+    story = [errored(1, "network"), retried(2, "retry:network"), retried(3, "quiet_hours", 1), errored(3, "network")]
+    story += [retried(4, "retry:network"), errored(4, "throttled"), again, errored(5, "network")]
+    told = [explain_event(each, message(*story), "en") for each in story if each.kind == "errored"]
+    assert [re.findall(r"attempt (.*)\.", each) for each in told] == [
+        ["1 of 5 (network)"],
+        ["2 of 5 (network)"],
+        ["1 of 3 (throttled)"],
+        ["1 of 5 (network)"],
+    ]

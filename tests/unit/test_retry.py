@@ -68,6 +68,28 @@ def test_jitter_is_a_fifth_at_most(retry_class: RetryClass, attempt: int, lane: 
         assert spread_out <= 1.2 * plain * 1.000001
 
 
+@given(classes, attempts, lanes, retry_afters, spreads)
+def test_a_delay_is_the_tables_or_the_providers_and_a_fifth_more_or_less(
+    retry_class: RetryClass, attempt: int, lane: Lane, retry_after: float | None, spread: float
+) -> None:
+    schedule = schedule_for(retry_class, lane)
+    found = next_delay(retry_class, attempt, lane, retry_after=retry_after, spread=spread)
+    assert (found is None) == (schedule.attempts is not None and attempt >= schedule.attempts)
+    if found is not None:
+        told = schedule.delays[min(attempt, len(schedule.delays)) - 1]
+        floor = retry_after or 0.0
+        assert max(floor, told * (1 - schedule.jitter)) <= found * 1.000001
+        assert found <= max(floor, told) * (1 + schedule.jitter) * 1.000001
+
+
+@given(classes, lanes, st.integers(1, 6))
+def test_without_a_floor_the_whole_jitter_is_used(retry_class: RetryClass, lane: Lane, attempt: int) -> None:
+    found = [next_delay(retry_class, attempt, lane, spread=spread) for spread in (-1.0, 0.0, 1.0)]
+    if None not in found:
+        early, told, late = (delay or 0.0 for delay in found)
+        assert (early, late) == (pytest.approx(0.8 * told), pytest.approx(1.2 * told))
+
+
 @given(classes, lanes, retry_afters, spreads)
 def test_attempts_end_once_and_for_all(
     retry_class: RetryClass, lane: Lane, retry_after: float | None, spread: float
