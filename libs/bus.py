@@ -68,7 +68,7 @@ class Bus:
         `settings.url` may name several servers of one cluster, with commas between them: any that answers is taken.
         """
         client = Client()
-        servers = settings.url.split(",")
+        servers = [server.strip() for server in settings.url.split(",")]
 
         async def on_error(error: Exception) -> None:
             _log.debug("nats_error", error_type=type(error).__name__)
@@ -268,7 +268,7 @@ class Bus:
             raise errors.ServiceUnavailable(service="nats", retry_after=1) from None
 
 
-def _credentials(url: str) -> dict[str, str]:
+def _credentials(url: str) -> dict[str, Any]:
     """User and password, or token, as options: servers that the cluster itself names come without any."""
     found = urlsplit(url)
     if found.username is None:

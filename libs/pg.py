@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -45,8 +46,49 @@ START_SECONDS = 60.0
 """How long a service waits at its start for a database that is not there yet."""
 
 
+CONNECT_SECONDS = 5.0
+HOST_SECONDS = 1.5
+"""The same where a DSN names several hosts: one that lost its power says nothing, and the next is to be asked."""
+_SERVED_ELSEWHERE = (asyncpg.exceptions.ReadOnlySQLTransactionError, asyncio.TimeoutError)
+"""A server that takes no more changes, or is silent beyond its own `statement_timeout`: there may be a new primary."""
+
+
 class Deadlocked(ServiceUnavailable):
     """The transaction was given up in favour of another one that waited for it: it may be begun anew at once."""
+
+
+class _Hosts:
+    """The hosts that a DSN names, `postgresql://user:password@a:5432,b:5432/db`: the one that answered last is first.
+
+    asyncpg knows such a DSN too, but does not go on to the next host when one is silent, or is starting up.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._urls = _each_host(url)
+
+    async def connect(self, *_: Any, **options: Any) -> Any:
+        """Raises what the last host said when none takes changes."""
+        several = len(self._urls) > 1
+        refusal: BaseException = ConnectionError()
+        for url in list(self._urls):
+            try:
+                return await asyncpg.connect(url, timeout=HOST_SECONDS if several else CONNECT_SECONDS, **options)
+            except UNAVAILABLE as error:
+                refusal = error
+                self._put_last(url)
+        raise refusal
+
+    def _put_last(self, url: str) -> None:
+        self._urls.sort(key=lambda each: each == url)
+
+
+def _each_host(url: str) -> list[str]:
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    if "," not in hosts:
+        return [url]
+    query = parts.query if "target_session_attrs" in parts.query else f"{parts.query}&target_session_attrs=read-write"
+    return [parts._replace(netloc=f"{user}{at}{host}", query=query.lstrip("&")).geturl() for host in hosts.split(",")]
 
 
 async def _prepare(connection: Any) -> None:
@@ -69,6 +111,8 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
     Waits for the database at start-up; gives up after a minute, which ends the process with a clear error.
     """
 
+    hosts = _Hosts(settings.url)
+
     async def init(connection: Any) -> None:
         await _prepare(connection)
         if prepare is not None:
@@ -83,12 +127,11 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
     ):
         with attempt:
             pool = await asyncpg.create_pool(
-                settings.url,
+                connect=hosts.connect,
                 min_size=1,
                 max_size=settings.pool,
                 max_inactive_connection_lifetime=300,
                 command_timeout=settings.statement_timeout + 5,
-                timeout=5,
                 init=init,
                 reset=_keep_session,
                 server_settings=_session(settings),
@@ -127,7 +170,11 @@ class Pool:
     async def connection(self) -> AsyncIterator["Connection"]:
         with unavailable():
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                yield connection
+                try:
+                    yield connection
+                except _SERVED_ELSEWHERE:
+                    await self._pool.expire_connections()
+                    raise
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["Connection"]:
@@ -157,7 +204,7 @@ def unavailable() -> Any:
 @contextlib.asynccontextmanager
 async def single_connection(url: str) -> AsyncIterator["Connection"]:
     """One connection outside of a pool, for migrations and advisory locks that live with a session."""
-    connection = await asyncpg.connect(url, timeout=5)
+    connection = await _Hosts(url).connect()
     try:
         await _prepare(connection)
         yield connection

@@ -25,6 +25,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     bus = await Bus.connect(settings.nats, "dispatcher")
     runtime.on_stop(bus.close)
     runtime.readiness("nats", bus.is_ready)
+    runtime.spawn(bus.until_gone(), "nats")
     await bus.ensure_streams()
     clock = reference_clock(bus, runtime.clock)
     with contextlib.suppress(SignalError):

@@ -34,6 +34,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.on_stop(bus.close)
     runtime.readiness("postgres", pool.is_ready)
     runtime.readiness("nats", bus.is_ready)
+    runtime.spawn(bus.until_gone(), "nats")
     await bus.ensure_streams()
     publisher = Publisher(bus, own.publish_timeout)
     runtime.on_stop(publisher.drain)

@@ -5,15 +5,19 @@ from typing import NamedTuple
 
 from libs.pg import Connection, Row
 
-# Unfinished: what is published and not yet forgotten, and what a rate or a slow provider sent back to `due`.
-UNFINISHED = """
+
+def _unfinished(window: str) -> str:
+    """Of `p`, an application and lane: what is published and not yet forgotten, and what a rate or a slow provider sent
+    back to `due`, counted up to `window`."""
+    return f"""
     (SELECT coalesce(sum(o.size), 0) FROM lifecycle.handoffs AS o
         WHERE o.application_id = p.application_id AND o.lane = p.lane AND o.published)
     + (SELECT count(*) FROM (
         SELECT FROM lifecycle.due AS d
         WHERE d.application_id = p.application_id AND d.lane = p.lane AND d.reason IN ('rate_limit', 'provider_slow')
-        LIMIT {window}) AS pressed)
-"""
+        LIMIT {window}) AS pressed)"""  # noqa: S608 - made of constants
+
+
 # What does not fit the window of its application and lane waits, and so does all that comes after it.
 INSERT_HANDOFFS = f"""
 WITH given AS (
@@ -21,7 +25,7 @@ WITH given AS (
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::bigint[])
         WITH ORDINALITY AS h (id, application_id, lane, ids, repairs, size, expires_at_ms, place)
 ), crowded AS MATERIALIZED (
-    SELECT p.application_id, p.lane, {UNFINISHED.format(window="$8")} AS unfinished,
+    SELECT p.application_id, p.lane, {_unfinished("$8")} AS unfinished,
         EXISTS (
             SELECT FROM lifecycle.handoffs AS w
             WHERE w.application_id = p.application_id AND w.lane = p.lane AND NOT w.published) AS waiting
@@ -46,7 +50,7 @@ WITH RECURSIVE waiting AS (
         WHERE h.lane = $1 AND NOT h.published AND h.application_id > waiting.application_id
         ORDER BY h.application_id LIMIT 1) AS following
 )
-SELECT p.application_id, greatest(0, $2 - {UNFINISHED.format(window="$2")}) AS room
+SELECT p.application_id, greatest(0, $2 - {_unfinished("$2")}) AS room
 FROM (SELECT application_id, $1::text AS lane FROM waiting) AS p
 """  # noqa: S608 - made of constants
 # The oldest first, while there is room. Their age counts from now on: the reconciler looks for what was published.

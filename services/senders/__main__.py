@@ -39,6 +39,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     bus = await Bus.connect(settings.nats, f"sender-{own.channel}-{own.region}")
     runtime.on_stop(bus.close)
     runtime.readiness("nats", bus.is_ready)
+    runtime.spawn(bus.until_gone(), "nats")
     await bus.ensure_streams()
     reference = reference_clock(bus, runtime.clock)
     with contextlib.suppress(SignalError):

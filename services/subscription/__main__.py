@@ -33,6 +33,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.on_stop(bus.close)
     runtime.readiness("postgres", pool.is_ready)
     runtime.readiness("nats", bus.is_ready)
+    runtime.spawn(bus.until_gone(), "nats")
     await bus.ensure_streams()
     changer = Changer(pool)
     runtime.serve(Rejections(changer, ring, bus).subscriber, "rejections")

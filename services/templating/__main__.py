@@ -17,6 +17,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.on_stop(bus.close)
     runtime.readiness("postgres", pool.is_ready)
     runtime.readiness("nats", bus.is_ready)
+    runtime.spawn(bus.until_gone(), "nats")
     await bus.serve("templating", Handlers(Templates(pool), Renderer(pool)).verbs())
 
 
