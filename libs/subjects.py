@@ -10,6 +10,8 @@ Retention = Literal["work_queue", "limits"]
 DAY = 86_400.0
 Region = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z", max_length=32)]
 """Where senders run, such as `icn` or `eu-west-1`: a token of subjects and a part of consumers' names."""
+Country = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}\Z")]
+"""ISO 3166-1 alpha-2, as a subscription has it: the region is chosen by it."""
 
 
 class Stream(msgspec.Struct, frozen=True):

@@ -3,9 +3,11 @@
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
-from libs.api.application import ApnsCredential, AuditQuery, AuditRecords, CredentialDeleted, EmergencyStop, EmergencyStopBody, EmergencyStopReleased, EmergencyStops, FcmCredential, ProviderCredential, ProviderCredentials
+from libs.api.application import ApnsCredential, Application, ApplicationUpdate, AuditQuery, AuditRecords, CredentialDeleted, EmergencyStop, EmergencyStopBody, EmergencyStopReleased, EmergencyStops, FcmCredential, ProviderCredential, ProviderCredentials
+from libs.api.breakers import Breakers
 from libs.api.fields import CursorPaging, Paging
 from libs.api.imports import Import, RefusedLines, RefusedLinesQuery
+from libs.api.message_control import MessageRescheduled, MessagesResent, RescheduleBody, ResendManyBody
 from libs.api.messages import BatchBody, BatchSent, ConversionReported, ConvertBody, Message, MessageBody, MessageCancelled, MessageList, MessageResent, MessageSent, MessagesQuery, StatusBody, StatusReported, TemplateMessageBody, Timeline
 from libs.api.subscriptions import DisableBody, Disabled, EnableBody, Enabled, ManyTagKeysBody, ManyTagged, ManyTagsBody, Subscription, SubscriptionArchived, SubscriptionBody, SubscriptionCreated, SubscriptionHistory, SubscriptionQuery, SubscriptionUpdate, Subscriptions, TagKeysBody, Tagged, TagsBody, TokenBody, TokenUpdated
 from libs.api.templates import RenderTestBody, RenderTested, Template, TemplateBody, TemplateChange, TemplateCreated, TemplateQuery, TemplateSwitched, TemplateUpdated, TemplateVersions, Templates, TemplatesQuery
@@ -23,6 +25,19 @@ class AsyncSend(Protocol):
     def __call__(self, request: Request, kind: type[T]) -> Awaitable[T]: ...
 
 
+class ApplicationApi:
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def get(self) -> Application:
+        """The application of the key: its name, tier and settings."""
+        return self._send(request("GET", "/application"), Application)
+
+    def update(self, body: ApplicationUpdate) -> Application:
+        """Rename the application, change its settings: what is not named stays, null takes a setting away."""
+        return self._send(request("PATCH", "/application", body=body), Application)
+
+
 class AuditLogApi:
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -30,6 +45,15 @@ class AuditLogApi:
     def list(self, query: AuditQuery | None = None) -> AuditRecords:
         """List who changed what, newest first."""
         return self._send(request("GET", "/audit-log", query=query), AuditRecords)
+
+
+class BreakersApi:
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def list(self) -> Breakers:
+        """List the providers that messages wait for: after refused credentials, or while they are out."""
+        return self._send(request("GET", "/application/breakers"), Breakers)
 
 
 class CredentialsApi:
@@ -128,9 +152,17 @@ class MessagesApi:
         """Cancel a message that waits."""
         return self._send(request("POST", "/messages/{id}/cancel", parameters={"id": message_id}, idempotency_key=idempotency_key), MessageCancelled)
 
+    def reschedule(self, message_id: str, body: RescheduleBody, *, idempotency_key: str | None = None) -> MessageRescheduled:
+        """Give a message that waits for its time another time."""
+        return self._send(request("POST", "/messages/{id}/reschedule", parameters={"id": message_id}, body=body, idempotency_key=idempotency_key), MessageRescheduled)
+
     def resend(self, message_id: str, *, idempotency_key: str | None = None) -> MessageResent:
         """Send a message again that failed or was cancelled."""
         return self._send(request("POST", "/messages/{id}/resend", parameters={"id": message_id}, idempotency_key=idempotency_key), MessageResent)
+
+    def resend_many(self, body: ResendManyBody, *, idempotency_key: str | None = None) -> MessagesResent:
+        """Send again up to 1,000 messages that failed or were cancelled."""
+        return self._send(request("POST", "/messages/resend", body=body, idempotency_key=idempotency_key), MessagesResent)
 
     def status(self, message_id: str, body: StatusBody, *, idempotency_key: str | None = None) -> StatusReported:
         """Report that a message was received or acted on."""
@@ -285,7 +317,9 @@ class Operations:
     """All resources."""
 
     def __init__(self, send: Send) -> None:
+        self.application = ApplicationApi(send)
         self.audit_log = AuditLogApi(send)
+        self.breakers = BreakersApi(send)
         self.credentials = CredentialsApi(send)
         self.deletions = DeletionsApi(send)
         self.emergency_stops = EmergencyStopsApi(send)
@@ -297,6 +331,19 @@ class Operations:
         self.users = UsersApi(send)
 
 
+class AsyncApplicationApi:
+    def __init__(self, send: AsyncSend) -> None:
+        self._send = send
+
+    async def get(self) -> Application:
+        """The application of the key: its name, tier and settings."""
+        return await self._send(request("GET", "/application"), Application)
+
+    async def update(self, body: ApplicationUpdate) -> Application:
+        """Rename the application, change its settings: what is not named stays, null takes a setting away."""
+        return await self._send(request("PATCH", "/application", body=body), Application)
+
+
 class AsyncAuditLogApi:
     def __init__(self, send: AsyncSend) -> None:
         self._send = send
@@ -304,6 +351,15 @@ class AsyncAuditLogApi:
     async def list(self, query: AuditQuery | None = None) -> AuditRecords:
         """List who changed what, newest first."""
         return await self._send(request("GET", "/audit-log", query=query), AuditRecords)
+
+
+class AsyncBreakersApi:
+    def __init__(self, send: AsyncSend) -> None:
+        self._send = send
+
+    async def list(self) -> Breakers:
+        """List the providers that messages wait for: after refused credentials, or while they are out."""
+        return await self._send(request("GET", "/application/breakers"), Breakers)
 
 
 class AsyncCredentialsApi:
@@ -402,9 +458,17 @@ class AsyncMessagesApi:
         """Cancel a message that waits."""
         return await self._send(request("POST", "/messages/{id}/cancel", parameters={"id": message_id}, idempotency_key=idempotency_key), MessageCancelled)
 
+    async def reschedule(self, message_id: str, body: RescheduleBody, *, idempotency_key: str | None = None) -> MessageRescheduled:
+        """Give a message that waits for its time another time."""
+        return await self._send(request("POST", "/messages/{id}/reschedule", parameters={"id": message_id}, body=body, idempotency_key=idempotency_key), MessageRescheduled)
+
     async def resend(self, message_id: str, *, idempotency_key: str | None = None) -> MessageResent:
         """Send a message again that failed or was cancelled."""
         return await self._send(request("POST", "/messages/{id}/resend", parameters={"id": message_id}, idempotency_key=idempotency_key), MessageResent)
+
+    async def resend_many(self, body: ResendManyBody, *, idempotency_key: str | None = None) -> MessagesResent:
+        """Send again up to 1,000 messages that failed or were cancelled."""
+        return await self._send(request("POST", "/messages/resend", body=body, idempotency_key=idempotency_key), MessagesResent)
 
     async def status(self, message_id: str, body: StatusBody, *, idempotency_key: str | None = None) -> StatusReported:
         """Report that a message was received or acted on."""
@@ -559,7 +623,9 @@ class AsyncOperations:
     """All resources."""
 
     def __init__(self, send: AsyncSend) -> None:
+        self.application = AsyncApplicationApi(send)
         self.audit_log = AsyncAuditLogApi(send)
+        self.breakers = AsyncBreakersApi(send)
         self.credentials = AsyncCredentialsApi(send)
         self.deletions = AsyncDeletionsApi(send)
         self.emergency_stops = AsyncEmergencyStopsApi(send)

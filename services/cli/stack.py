@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,10 @@ class Options(msgspec.Struct, frozen=True):
     """Gateway processes on the API's port."""
     overrides: Mapping[str, Mapping[str, str]] = {}
     """Process name to variables for it alone."""
+    senders: int = 1
+    """Processes of each channel and region."""
+    regions: Mapping[str, Sequence[str]] = {}
+    """Region to the countries that it serves; the first one serves all others too. None: one region without a name."""
 
 
 class Stack:
@@ -73,7 +77,7 @@ class Stack:
     def services(self) -> list[list[Spec]]:
         """Who owns data, then who passes messages on, then who lets new ones in: stopped the other way round."""
         owners = [self._owner(name) for name in vault.ROLES]
-        flow = [self._service("dispatcher", self._keys()), self._sender("apns"), self._sender("fcm")]
+        flow = [self._dispatcher(), *(self._sender(*each) for each in _senders(self._options))]
         return [owners, flow, [self._ingest(number) for number in range(1, self._options.workers + 1)]]
 
     def _owner(self, name: str) -> Spec:
@@ -82,7 +86,15 @@ class Stack:
         keys = self._keys() if name in _SEALING else {}
         return self._service(name, {**keys, "DATABASE_URL_FILE": str(file)})
 
-    def _sender(self, channel: str) -> Spec:
+    def _dispatcher(self) -> Spec:
+        env = self._keys()
+        if self._options.regions:
+            by_country = {country: name for name, countries in self._options.regions.items() for country in countries}
+            env["AUTOMATA_DISPATCHER__REGION"] = next(iter(self._options.regions))
+            env["AUTOMATA_DISPATCHER__REGIONS"] = msgspec.json.encode(by_country).decode()
+        return self._service("dispatcher", env)
+
+    def _sender(self, name: str, channel: str, region: str, port: str) -> Spec:
         provider = f"https://127.0.0.1:{self.ports['sandbox-tls']}"
         authority = str(self.data.sandbox / "ca.pem")
         urls = {
@@ -93,8 +105,8 @@ class Stack:
             },
             "fcm": {"AUTOMATA_FCM__BASE_URL": provider, "AUTOMATA_FCM__CA_FILE": authority},
         }
-        channel_env = {"AUTOMATA_SENDER__CHANNEL": channel, "AUTOMATA_SENDER__REGION": REGION}
-        return self._service(f"sender-{channel}", {**channel_env, **urls[channel]}, module="senders")
+        channel_env = {"AUTOMATA_SENDER__CHANNEL": channel, "AUTOMATA_SENDER__REGION": region}
+        return self._service(name, {**channel_env, **urls[channel]}, module="senders", port=port)
 
     def _ingest(self, number: int) -> Spec:
         env = {"AUTOMATA_HTTP__HOST": ports.HOST, "AUTOMATA_HTTP__PORT": str(self.ports["api"])}
@@ -154,17 +166,27 @@ class Stack:
 
     def _choose_ports(self) -> dict[str, int]:
         remembered = datadir.read(self.data.ports_file, dict[str, int]) or {}
-        chosen = ports.choose(port_names(self._options.workers), self._options.port_base, remembered)
+        chosen = ports.choose(port_names(self._options), self._options.port_base, remembered)
         datadir.write(self.data.ports_file, remembered | chosen)
         return chosen
 
 
-def port_names(workers: int) -> Sequence[str]:
+def port_names(options: Options) -> Sequence[str]:
     """In the order in which `--port-base` numbers them."""
-    apart = ("application", "subscription", "lifecycle", "dispatcher", "sender-apns", "sender-fcm", "templating")
-    gateways = (f"health-ingest-{number}" for number in range(1, workers + 1))
+    senders = [port for _, _, _, port in _senders(options)]
+    apart = ("application", "subscription", "lifecycle", "dispatcher")
+    gateways = (f"health-ingest-{number}" for number in range(1, options.workers + 1))
     servers = ("api", "sandbox", "sandbox-tls", "postgres", "nats", "nats-monitor")
-    return (*servers, *(f"health-{name}" for name in apart), *gateways)
+    return (*servers, *(f"health-{name}" for name in apart), *senders, "health-templating", *gateways)
+
+
+def _senders(options: Options) -> Iterator[tuple[str, str, str, str]]:
+    """Of each sender process: its name, channel, region, and the name of its health port."""
+    for region in options.regions or (REGION,):
+        for channel in ("apns", "fcm"):
+            name = f"sender-{channel}-{region}" if options.regions else f"sender-{channel}"
+            for number in range(1, options.senders + 1):
+                yield name, channel, region, f"health-{name}" if number == 1 else f"health-{name}-{number}"
 
 
 def _inherited() -> dict[str, str]:

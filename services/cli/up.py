@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 
+from libs.subjects import Country, Region
 from services.cli import datadir
 from services.cli.bringup import Installation
 from services.cli.datadir import DataDir, Runtime
@@ -24,6 +26,8 @@ Examples:
   automata up --demo             the same, and send a few messages to look at
   automata up --detach           return when everything is ready
   automata up --port-base 8080   API on 8080, sandbox on 8081, the rest above
+  automata up --region icn=KR,JP --region fra=DE
+                                 senders of two regions; icn serves all other countries too
 """
 
 
@@ -39,6 +43,16 @@ Examples:
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that serve the API."
 )
+@click.option(
+    "--senders", type=click.IntRange(1, 16), default=1, show_default=True, help="Processes of each channel and region."
+)
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="NAME[=COUNTRY,…]",
+    help="Run senders in this region, for recipients in these countries. The first serves all other countries too.",
+)
 @click.option("--demo", "with_demo", is_flag=True, help="Send a few messages and show what became of them.")
 @click.option("--env-for", type=(str, str), multiple=True, hidden=True, metavar="NAME KEY=VALUE")
 @click.option("--report-to", type=int, hidden=True)
@@ -47,6 +61,8 @@ def up(
     detach: bool,
     port_base: int | None,
     workers: int,
+    senders: int,
+    regions: tuple[str, ...],
     with_demo: bool,
     env_for: tuple[tuple[str, str], ...],
     report_to: int | None,
@@ -58,7 +74,7 @@ def up(
     """
     os.umask(0o077)  # whatever the shell allows, files made from here on are the owner's alone
     data = DataDir(data_dir)
-    options = Options(port_base, workers, _overrides(env_for))
+    options = Options(port_base, workers, _overrides(env_for), senders, _regions(regions))
     if detach:
         _detach(data, options, with_demo)
         return
@@ -119,11 +135,31 @@ def _overrides(pairs: tuple[tuple[str, str], ...]) -> dict[str, dict[str, str]]:
     return found
 
 
+def _regions(given: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    taken: set[str] = set()
+    for text in given:
+        name, _, countries = text.partition("=")
+        listed = [country for country in countries.split(",") if country]
+        try:
+            msgspec.convert(name, Region)
+            msgspec.convert(listed, list[Country])
+        except msgspec.ValidationError as error:
+            raise click.UsageError(f"--region {text}: {error}") from None
+        if name in found or not taken.isdisjoint(listed):
+            raise click.UsageError(f"--region {text}: a region, or a country, is named twice")
+        found[name] = listed
+        taken.update(listed)
+    return found
+
+
 def _arguments(data: DataDir, options: Options) -> list[str]:
     """The command line that says the same again."""
-    arguments = ["--data-dir", str(data.path), "--workers", str(options.workers)]
+    arguments = ["--data-dir", str(data.path), "--workers", str(options.workers), "--senders", str(options.senders)]
     if options.port_base is not None:
         arguments += ["--port-base", str(options.port_base)]
+    for name, countries in options.regions.items():
+        arguments += ["--region", f"{name}={','.join(countries)}"]
     for name, assignments in options.overrides.items():
         for key, value in assignments.items():
             arguments += ["--env-for", name, f"{key}={value}"]

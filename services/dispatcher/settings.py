@@ -1,14 +1,9 @@
 """Settings of the dispatcher."""
 
-from typing import Annotated
-
 import msgspec
 
 from libs.config import Health, Keys, Nats
-from libs.subjects import Region
-
-Country = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}\Z")]
-"""ISO 3166-1 alpha-2, as a subscription has it."""
+from libs.subjects import Country, Region
 
 
 class Dispatcher(msgspec.Struct, frozen=True):

@@ -111,8 +111,8 @@ class Publisher:
             return
 
     def publish(self, handoffs: list[Handoff]) -> None:
-        """Those that may be; until `timeout` from now, the wait for room included: what is published later may be handed
-        off twice."""
+        """Those that may be, until `timeout` from now, the wait for room included: what is published later may be
+        handed off twice."""
         deadline = asyncio.get_running_loop().time() + self._timeout
         for handoff in handoffs:
             if not handoff.published:

@@ -145,3 +145,15 @@ def test_a_followed_event_is_a_line_for_people_and_an_object_for_programs() -> N
     event = PublishedEvent(1, "2", 3, "m1", "errored", 1, "k", datetime(2026, 1, 1, tzinfo=UTC), "timeout")
     assert tail.as_line(event) == "2026-01-01 00:00:00.000  m1  errored    #1  timeout"
     assert msgspec.json.decode(tail.as_object("a1", event))["application_id"] == "a1"
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [["ICN"], ["icn=kr"], ["icn=KR", "icn=DE"], ["icn=KR", "fra=KR"], ["se.oul=KR"], ["=KR"], ["icn=KR;DE"]],
+)
+def test_regions_that_cannot_be_are_refused_before_anything_starts(tmp_path: Path, regions: list[str]) -> None:
+    arguments = [part for region in regions for part in ("--region", region)]
+    result = run("up", "--data-dir", str(tmp_path / "data"), *arguments)
+    assert result.exit_code == 2
+    assert "--region" in result.output
+    assert not (tmp_path / "data").exists()

@@ -5,10 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from libs.config import load
 from services.cli import datadir
 from services.cli.datadir import DataDir
 from services.cli.process import Spec
 from services.cli.stack import Options, Stack, port_names
+from services.dispatcher.settings import Dispatcher
+from services.dispatcher.settings import Settings as DispatcherSettings
 
 WITH_DATABASE = {"application", "subscription", "templating", "lifecycle"}
 WITH_KEYS = {"application", "subscription", "lifecycle", "dispatcher"}
@@ -72,8 +75,30 @@ def test_workers_share_the_port_of_the_api_and_have_health_ports_of_their_own(tm
     assert len({spec.env["AUTOMATA_HEALTH__PORT"] for spec in found}) == 3
 
 
+def test_each_region_has_a_sender_of_each_channel_and_the_dispatcher_knows_its_countries(tmp_path: Path) -> None:
+    found = specs(made(tmp_path, Options(regions={"icn": ["KR", "JP"], "fra": ["DE"]})))
+    senders = {name: group[0].env["AUTOMATA_SENDER__REGION"] for name, group in found.items() if "sender" in name}
+    assert senders == {f"sender-{channel}-{region}": region for channel in ("apns", "fcm") for region in ("icn", "fra")}
+    env = {**found["dispatcher"][0].env}
+    assert load(DispatcherSettings, env).dispatcher == Dispatcher("icn", {"KR": "icn", "JP": "icn", "DE": "fra"})
+
+
+def test_without_regions_everything_is_as_it_always_was(tmp_path: Path) -> None:
+    found = specs(made(tmp_path, Options()))
+    assert {name for name in found if "sender" in name} == {"sender-apns", "sender-fcm"}
+    assert load(DispatcherSettings, found["dispatcher"][0].env).dispatcher == Dispatcher()
+    assert found["sender-apns"][0].env["AUTOMATA_SENDER__REGION"] == "local"
+
+
+def test_several_senders_share_a_name_and_have_health_ports_of_their_own(tmp_path: Path) -> None:
+    found = specs(made(tmp_path, Options(senders=3)))
+    assert len(found["sender-apns"]) == len(found["sender-fcm"]) == 3
+    ports = [spec.env["AUTOMATA_HEALTH__PORT"] for name in ("sender-apns", "sender-fcm") for spec in found[name]]
+    assert len(set(ports)) == 6
+
+
 def test_a_port_base_begins_with_the_api_and_the_sandbox() -> None:
-    assert port_names(1)[:2] == ("api", "sandbox")
+    assert port_names(Options())[:2] == ("api", "sandbox")
 
 
 def test_the_second_start_has_the_same_ports_passwords_and_key_ring(tmp_path: Path) -> None:
