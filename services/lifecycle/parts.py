@@ -26,6 +26,7 @@ _DUE_SECONDS = 0.2
 _RELEASE_SECONDS = 0.5
 _WINDOW_SECONDS = 0.1
 _ALERTS_SECONDS = 0.5
+_BREAKERS_SECONDS = 10.0
 _RECONCILE_SECONDS = 1.0
 _MEASURE_SECONDS = 2.0
 _EXPIRY_SECONDS = 2.0
@@ -51,7 +52,7 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
             every(_DUE_SECONDS, part.round, "timekeeper"),
             every(_RELEASE_SECONDS, release.round, "release"),
             every(_ALERTS_SECONDS, alerts.round, "alerts"),
-            every(_HOUSEKEEPING_SECONDS, alerts.measure, "breakers"),
+            every(_BREAKERS_SECONDS, alerts.measure, "breakers"),
             every(_HOUSEKEEPING_SECONDS, part.housekeeping, "housekeeping"),
             every(_EXPIRY_SECONDS, Expiry(pool).round, "expiry"),
             every(_RECEIPTS_SECONDS, ReceiptTimeouts(pool, bus, runtime.clock).round, "receipts"),

@@ -98,7 +98,6 @@ class Pace:
         heapq.heappush(self._waiting, (_RANK[lane], next(self._order), waiter))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-            self._running.add_done_callback(self._ran)
         return waiter
 
     def _is_usable(self, now_ms: float, allowed: Allowed) -> bool:
@@ -119,13 +118,18 @@ class Pace:
         return rank == 0 or not is_new or not there_is_a_line
 
     async def _run(self) -> None:
-        while self._waiting:
-            if not self._slots.count:
-                slots = await self._next_slots()
-                if slots is None:
-                    continue
-                self._slots = slots
-            await self._hand_out()
+        """While somebody waits. Whoever comes once it has ended, begins it anew."""
+        try:
+            while self._waiting:
+                slots = self._slots if self._slots.count else await self._next_slots()
+                if slots is not None:
+                    self._slots = slots
+                    await self._hand_out()
+        except Exception as error:
+            _log.error("pace_failed", exc_info=error)
+            self._refuse(float("inf"))
+        finally:
+            self._running = None
 
     async def _hand_out(self) -> None:
         """The first moment, to who is first when it comes."""
@@ -166,12 +170,6 @@ class Pace:
                 waiter.moment.set_result(None)
         self._waiting = [each for each in self._waiting if not each[2].moment.done()]
         heapq.heapify(self._waiting)
-
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        self._running = None
-        if task.cancelled() or task.exception() is not None:
-            _log.error("pace_failed", exc_info=None if task.cancelled() else task.exception())
-            self._refuse(float("inf"))
 
     # the shared record ------------------------------------------------------------------------------------------------
 

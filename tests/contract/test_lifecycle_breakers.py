@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from libs.alerts import Alert
@@ -217,6 +218,25 @@ async def test_an_alert_whose_publisher_was_lost_is_published_by_the_next_and_li
             await Alerts(pool, bus).round()
     await Alerts(pool, bus).round()
     assert [alert.kind for alert in await published(bus)] == ["breaker_opened"]
+
+
+async def test_what_is_open_and_what_waits_is_measured(breakers: Breakers, pool: Pool, bus: Bus) -> None:
+    measuring = Alerts(pool, bus)
+
+    async def measured() -> list[float | None]:
+        await measuring.measure()
+        names = ("automata_breaker_open", "automata_breaker_waiting")
+        return [REGISTRY.get_sample_value(name, {"channel": "apns"}) for name in names]
+
+    await breakers.report(failed())
+    await breakers.report(failed(OTHER))
+    ids = await hold(pool, 3)
+    assert await measured() == [2, 3]
+    await breakers.report(healed())
+    await breakers.report(healed(OTHER))
+    async with pool.connection() as c:
+        await queries.delete_due(c, ids)
+    assert await measured() == [0, 0]
 
 
 # what waits -----------------------------------------------------------------------------------------------------------

@@ -167,14 +167,15 @@ async def test_only_what_nobody_can_have_taken_goes_on_by_itself(log: Log) -> No
     soon = await log.message(("errored", 1), due="retry:network", seconds=30)
     late = await log.message(("errored", 1), due="retry:network", seconds=-30)
     held = await log.message(due="emergency_stop:apns", seconds=10**9)
+    broken = await log.message(due="breaker:apns", seconds=10**5)
     cancelled = await log.message(due="retry:outage")
     touched = await log.message(("errored", 1), due="retry:outage")
     settled = await log.settle(told(cancelled, "cancelled"), told(touched, "retried", 2))
     assert (await log.due(), settled.waiting) == ({waiting}, 1)
     assert (await log.row(waiting))["status"] == "errored"
     assert (await log.row(cancelled))["status"] == "cancelled"
-    assert {(await log.row(each))["reason"] for each in (soon, late, held, touched)} == {REASON}
-    assert settled.unknown == 4
+    assert {(await log.row(each))["reason"] for each in (soon, late, held, broken, touched)} == {REASON}
+    assert settled.unknown == 5
 
 
 async def test_without_the_old_stream_nothing_goes_on_by_itself(log: Log) -> None:

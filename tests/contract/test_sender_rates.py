@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 
+import msgspec
 import pytest
 
 from libs.clock import SystemClock
@@ -71,8 +72,7 @@ class Platform:
                 self.said[one.message_id].append(one)
                 if one.kind == "held":
                     assert one.hold_until_ms is not None
-                    old = self.items[one.message_id]
-                    again = Delivery(*[*_fields(old)[:2], one.attempt + 1, *_fields(old)[3:]])
+                    again = msgspec.structs.replace(self.items[one.message_id], attempt=one.attempt + 1)
                     self._due.append((one.hold_until_ms, again))
 
     def calls(self) -> list[float]:
@@ -80,10 +80,6 @@ class Platform:
 
     def kinds(self) -> dict[str, list[str]]:
         return {i: [one.kind for one in said if one.kind != "held"] for i, said in self.said.items()}
-
-
-def _fields(item: Delivery) -> list[object]:
-    return [getattr(item, name) for name in item.__struct_fields__]
 
 
 @contextlib.asynccontextmanager

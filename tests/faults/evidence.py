@@ -131,7 +131,7 @@ async def put_faults(system: System, rules: list[dict[str, Any]]) -> None:
 
 async def connect_nats(system: System) -> Nats:
     """A connection that gives up instead of waiting for ever. The caller closes it."""
-    return await nats.connect(system.runtime.nats_url, connect_timeout=5, max_reconnect_attempts=3)
+    return await nats.connect(system.runtime.nats_url.split(","), connect_timeout=5, max_reconnect_attempts=3)
 
 
 async def _published(system: System, wanted: list[Fact]) -> list[Published]:
