@@ -22,7 +22,7 @@ Examples:
   NATS_URL=nats://nats:4222 automata serve ingest
   DATABASE_URL_FILE=/run/secrets/lifecycle_dsn automata serve lifecycle
   automata serve lifecycle --only relay
-  automata serve sender --channel fcm --region eu
+  automata serve sender --channel fcm --region fra
 
 \b
 Settings are environment variables, AUTOMATA_<SECTION>__<KEY>; secrets may come from files (…_FILE):
@@ -30,6 +30,8 @@ Settings are environment variables, AUTOMATA_<SECTION>__<KEY>; secrets may come 
   AUTOMATA_HEALTH__HOST, __PORT    where /livez, /readyz and /metrics are served
   AUTOMATA_HTTP__HOST, __PORT      the API (ingest)
   AUTOMATA_KEYS__RING_FILE         key ring (application, subscription, lifecycle, dispatcher)
+  AUTOMATA_DISPATCHER__REGIONS     country to region of the senders: KR=icn,DE=fra; __REGION: of all others
+  AUTOMATA_SENDER__STANDBY_FOR     regions to step in for while no sender lives there: * (any), none, fra,icn
 """
 
 

@@ -88,6 +88,7 @@ def _table(found: list[ProcessStatus]) -> Table:
     table = Table()
     for column in ("process", "pid", "state", "ready", "up", "restarts", "last end"):
         table.add_column(column, justify="right" if column in ("pid", "restarts") else "left")
+    table.columns[0].min_width = max((len(process.name) for process in found), default=0)
     for process in found:
         table.add_row(
             process.name,

@@ -9,6 +9,7 @@ from libs.service import Runtime, main
 from services.ingest.acceptor import Acceptor
 from services.ingest.auth import Keys
 from services.ingest.exchange import Gateway
+from services.ingest.leaving import finish_on_stop
 from services.ingest.recipients import Recipients
 from services.ingest.routes import application, runner_of
 from services.ingest.schedule import Schedules
@@ -29,7 +30,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     http = settings.http
     runner = runner_of(application(gateway, http, runtime), http)
     await runner.setup()
-    runtime.on_stop(runner.cleanup)
+    finish_on_stop(runtime, runner, http.leave_after)
     site = web.TCPSite(runner, http.host, http.port, reuse_port=http.reuse_port, ssl_context=context_of(http))
     await site.start()
 

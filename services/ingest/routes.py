@@ -33,6 +33,7 @@ from services.ingest.cors import Cors, origins_of
 from services.ingest.docs import Docs
 from services.ingest.endpoint import Endpoint, Front
 from services.ingest.exchange import Gateway, Route
+from services.ingest.leaving import farewell
 from services.ingest.proxies import Proxies, networks_of
 from services.ingest.repeats import Repeats
 from services.ingest.settings import GatewayHttp
@@ -66,6 +67,7 @@ def application(
 ) -> web.Application:
     # The endpoints bound the bodies themselves, each route's as small as it can be.
     app = web.Application(client_max_size=0)
+    app.on_response_prepare.append(farewell(runtime))
     cors = Cors(origins_of(settings.cors_origins))
     if cors:
         app.on_response_prepare.append(cors.on_prepare)

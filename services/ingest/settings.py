@@ -1,6 +1,7 @@
 """Settings of the gateway, from environment variables (`libs.config`)."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
@@ -22,6 +23,9 @@ class GatewayHttp(Http, frozen=True):
     """Seconds that a client has to send a body; to send or take the next piece of a stream."""
     idle_timeout: float = 75.0
     """Seconds that a connection may be without a request, or with half of one; longer than proxies keep theirs."""
+    leave_after: Annotated[float, msgspec.Meta(ge=0, le=10)] = 1.0
+    """Seconds from SIGTERM, when `/readyz` turns to 503, to the closing of the port: as long as those who send requests
+    here need to notice."""
     reuse_port: bool = False
     """Several gateway processes on one port."""
     cors_origins: str = ""

@@ -56,6 +56,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     later = Rescheduler(pool, own.transactions), Resender(pool, publisher, seals), Caps(pool, own.transactions)
     handlers = Handlers(pool, bus, acceptor, recorder, views, runtime.clock, control, *sealing, breakers, *later)
     await bus.serve("lifecycle", handlers.verbs())
+    runtime.on_stop(bus.leave)  # the last acceptances are committed before the publisher is drained
 
 
 if __name__ == "__main__":

@@ -147,20 +147,22 @@ class Pace:
     def _wanted(self) -> int:
         return sum(waiter.wanted for _, _, waiter in self._waiting)
 
+    def _patient_ms(self) -> float:
+        return max(waiter.give_up_ms for _, _, waiter in self._waiting)
+
     def _take_ahead(self, now_ms: float) -> None:
         slots = self._slots
         ends_ms = slots.start_ms + slots.count * slots.interval_ms
         if self._following is None and ends_ms - now_ms < AHEAD_MS and self._wanted() > slots.count:
-            self._following = asyncio.create_task(self._reserve(self._wanted() - slots.count))
+            self._following = asyncio.create_task(self._reserve(self._wanted() - slots.count, self._patient_ms()))
 
     async def _next_slots(self) -> Slots | None:
-        """None: who waits longest was told that it takes too long."""
+        """None: there are none in time, and nobody waits any longer."""
         following, self._following = self._following, None
-        slots = await following if following is not None else await self._reserve(max(1, self._wanted()))
+        slots = None if following is None else await following
         if slots is None:
-            self._refuse(float("inf"))
-        elif slots.start_ms > self._reference.now_ms() + SLICE_MS:
-            self._refuse(slots.start_ms)
+            slots = await self._reserve(self._wanted(), self._patient_ms())
+        self._refuse(float("inf") if slots is None else slots.start_ms)
         return slots
 
     def _refuse(self, until_ms: float) -> None:
@@ -173,9 +175,8 @@ class Pace:
 
     # the shared record ------------------------------------------------------------------------------------------------
 
-    async def _reserve(self, wanted: int) -> Slots | None:
-        """The next moments that can be had in time. None: there are none."""
-        patient_ms = max((waiter.give_up_ms for _, _, waiter in self._waiting), default=0.0)
+    async def _reserve(self, wanted: int, patient_ms: float) -> Slots | None:
+        """The next moments that can be had, if the first comes before `patient_ms`."""
 
         def taken(known: Schedule, now_ms: float, allowed: Allowed) -> tuple[Schedule, Slots] | None:
             rate = allowed.rate or UNLIMITED

@@ -24,7 +24,8 @@ pytest_plugins = ["tests.contract.whole_fixtures"]
 @contextlib.asynccontextmanager
 async def another_gateway(nats: config.Nats) -> AsyncIterator[aiohttp.ClientSession]:
     port = ports.choose(["api"], None, {})["api"]
-    settings = services.ingest.settings.Settings(nats, config.Health(), GatewayHttp(port=port))
+    http = GatewayHttp(port=port, leave_after=0.0)
+    settings = services.ingest.settings.Settings(nats, config.Health(), http)
     async with running("ingest", ingest.start, settings), aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
 

@@ -83,7 +83,7 @@ async def platform(
                 services.templating.settings.Settings(owner("templating"), nats_settings),
             )
         )
-        http = GatewayHttp(**{**_fields(settings), "host": "127.0.0.1", "port": port})
+        http = GatewayHttp(**{**_fields(settings), "host": "127.0.0.1", "port": port, "leave_after": 0.0})
         await stack.enter_async_context(
             running("ingest", ingest.start, services.ingest.settings.Settings(nats_settings, health, http))
         )

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NEW_ENV = ROOT / "deploy/compose/new_env.py"
 _SECRETS = "/run/secrets/"
 _VOLUME = "/var/lib/automata"
+_SANDBOX = "sandbox:8443"
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -27,6 +28,7 @@ class Compose:
 
     def __init__(self, folder: Path, addresses: Addresses) -> None:
         self._folder = folder
+        self._addresses = addresses
         self._file: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
         self.values = _new_values(addresses)
         for name, source in self._file["secrets"].items():
@@ -42,7 +44,7 @@ class Compose:
     def environment(self, service: str) -> dict[str, str]:
         """What the container finds, with its secrets and its volume where they are here."""
         definition = self._file["services"][service]
-        mounted = {_VOLUME: str(self._folder.parent / "sandbox")}
+        mounted = {_VOLUME: str(self._folder.parent / "sandbox"), _SANDBOX: self._addresses.sandbox_tls}
         for secret in definition.get("secrets", []):
             source, target = (secret["source"], secret["target"]) if isinstance(secret, dict) else (secret, secret)
             mounted[_SECRETS + target] = str(self._folder / source)
@@ -63,7 +65,7 @@ def _new_values(addresses: Addresses) -> dict[str, str]:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     database = f"@{','.join(addresses.postgres)}/automata?target_session_attrs=read-write"
-    placed = {"@postgres:5432/automata": database, "sandbox:8443": addresses.sandbox_tls}
+    placed = {"@postgres:5432/automata": database, _SANDBOX: addresses.sandbox_tls}
     found = {name: _placed(value, placed) for name, value in module.new_env().items()}
     login = f"nats://automata:{found['NATS_PASSWORD']}@"
     return found | {"NATS_URL": ",".join(login + server for server in addresses.nats)}

@@ -1,4 +1,4 @@
-"""A primary and a streaming standby that has all that was answered, and what an operator does when the first is lost."""
+"""A primary and a streaming standby that has all that was answered; what an operator does when the first is lost."""
 
 import os
 import re
