@@ -11,6 +11,9 @@ from aiohttp import hdrs, web
 
 from libs.service import Runtime
 
+_LAST_SECONDS = 0.1
+"""For the requests of connections that were made in the last moment: the runner closes those without one at once."""
+
 
 def farewell(runtime: Runtime) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """For every answer, before it is sent."""
@@ -28,6 +31,9 @@ def finish_on_stop(runtime: Runtime, runner: web.AppRunner, leave_after: float) 
 
     async def finish() -> None:
         await asyncio.sleep(leave_after)
+        for site in list(runner.sites):
+            await site.stop()
+        await asyncio.sleep(_LAST_SECONDS)
         await runner.cleanup()
 
     runtime.on_stop(finish)

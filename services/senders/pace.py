@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
@@ -41,6 +41,8 @@ class Allowed(NamedTuple):
     """Messages a second; None: as fast as it goes."""
     paused_ms: float = 0.0
     """Nothing before."""
+    soon: float = 0.0
+    """Messages a second that it will have regained within some seconds, where that is more."""
 
 
 _Change = Callable[[Schedule, float, Allowed], tuple[Schedule, Slots] | None]
@@ -63,9 +65,16 @@ class Pace:
     """
 
     def __init__(
-        self, bucket: Bucket, key: str, member: str, reference: ReferenceClock, allowed: Callable[[float], Allowed]
+        self,
+        bucket: Bucket,
+        key: str,
+        member: str,
+        reference: ReferenceClock,
+        allowed: Callable[[float], Allowed],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`member` names this process among those that share; `allowed` says what counts at a time."""
+        self._sleep = sleep
         self._bucket = bucket
         self._key = key
         self._member = member
@@ -102,7 +111,7 @@ class Pace:
 
     def _is_usable(self, now_ms: float, allowed: Allowed) -> bool:
         slots = self._slots
-        return slots.count > 0 and slots.start_ms >= allowed.paused_ms and 0 <= now_ms - slots.start_ms <= TOLERANCE_MS
+        return slots.count > 0 and slots.next_ms >= allowed.paused_ms and 0 <= now_ms - slots.next_ms <= TOLERANCE_MS
 
     def _is_worth_waiting(self, lane: Lane, now_ms: float, give_up_ms: float, allowed: Allowed, is_new: bool) -> bool:
         rank, rate = _RANK[lane], allowed.rate or UNLIMITED
@@ -110,12 +119,11 @@ class Pace:
         if ahead.count(rank) >= MOST_WAITING:
             return False
         known = self._known or Schedule()
-        soonest = self._slots.start_ms if self._slots.count else free_ms(known, now_ms, rate)
+        soonest = self._slots.next_ms if self._slots.count else free_ms(known, now_ms, rate)
         soonest = max(soonest, allowed.paused_ms)
-        if soonest + len(ahead) * interval_ms(rate) * max(1, len(known.members)) > give_up_ms:
-            return False
-        there_is_a_line = known.line_ms > now_ms + PATIENCE_MS and soonest > now_ms + SLICE_MS
-        return rank == 0 or not is_new or not there_is_a_line
+        expected = soonest + len(ahead) * interval_ms(rate) * max(1, len(known.members))
+        there_is_a_line = known.line_ms > now_ms + PATIENCE_MS and expected > now_ms + SLICE_MS
+        return expected <= give_up_ms and (rank == 0 or not is_new or not there_is_a_line)
 
     async def _run(self) -> None:
         """While somebody waits. Whoever comes once it has ended, begins it anew."""
@@ -134,14 +142,14 @@ class Pace:
     async def _hand_out(self) -> None:
         """The first moment, to who is first when it comes."""
         now_ms = self._reference.now_ms()
-        at_ms = self._slots.start_ms
+        at_ms = self._slots.next_ms
         if now_ms - at_ms > TOLERANCE_MS or at_ms < self._allowed(now_ms).paused_ms:
             self._slots.pop()
             return
         self._take_ahead(now_ms)
         if at_ms > now_ms:
-            await asyncio.sleep((at_ms - now_ms) / 1_000)
-        if self._slots.count and self._slots.start_ms == at_ms and self._waiting:
+            await self._sleep((at_ms - now_ms) / 1_000)
+        if self._slots.count and self._slots.next_ms == at_ms and self._waiting:
             heapq.heappop(self._waiting)[2].moment.set_result(self._slots.pop())
 
     def _wanted(self) -> int:
@@ -152,8 +160,7 @@ class Pace:
 
     def _take_ahead(self, now_ms: float) -> None:
         slots = self._slots
-        ends_ms = slots.start_ms + slots.count * slots.interval_ms
-        if self._following is None and ends_ms - now_ms < AHEAD_MS and self._wanted() > slots.count:
+        if self._following is None and slots.end_ms - now_ms < AHEAD_MS and self._wanted() > slots.count:
             self._following = asyncio.create_task(self._reserve(self._wanted() - slots.count, self._patient_ms()))
 
     async def _next_slots(self) -> Slots | None:
@@ -162,7 +169,7 @@ class Pace:
         slots = None if following is None else await following
         if slots is None:
             slots = await self._reserve(self._wanted(), self._patient_ms())
-        self._refuse(float("inf") if slots is None else slots.start_ms)
+        self._refuse(float("inf") if slots is None else slots.next_ms)
         return slots
 
     def _refuse(self, until_ms: float) -> None:
@@ -190,7 +197,8 @@ class Pace:
         """Moments to come back at, for `count` messages; None: nobody can say."""
 
         def booked(known: Schedule, now_ms: float, allowed: Allowed) -> tuple[Schedule, Slots]:
-            return book(known, now_ms, allowed.rate or UNLIMITED, count, LONGEST_LINE_MS, allowed.paused_ms)
+            rate = max(allowed.rate or UNLIMITED, allowed.soon)
+            return book(known, now_ms, rate, count, LONGEST_LINE_MS, allowed.paused_ms)
 
         return await self._change(booked)
 
@@ -232,8 +240,9 @@ class Pace:
             return None
         now_ms = self._reference.now_ms()
         allowed = self._allowed(now_ms)
-        part = (allowed.rate or UNLIMITED) / max(1, len(self._known.members))
-        changed = change(self._alone, now_ms, Allowed(part, allowed.paused_ms))
+        sharers = max(1, len(self._known.members))
+        part = Allowed((allowed.rate or UNLIMITED) / sharers, allowed.paused_ms, allowed.soon / sharers)
+        changed = change(self._alone, now_ms, part)
         if changed is None:
             return None
         self._alone = changed[0]

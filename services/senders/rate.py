@@ -14,7 +14,7 @@ from libs.policy import PushChannel
 
 from .contract import Accepted, Rejected, TryLater
 from .pace import Allowed, Pace
-from .throttle import Limit, Refusal, Throttles
+from .throttle import CUT, Limit, Refusal, Throttles
 
 BUCKET = "RATES"
 RECORD_SECONDS = 3_600.0
@@ -123,8 +123,8 @@ class Rates:
         limit = self._limit(application_id, now_ms)
         if limit is None:
             return Allowed(traffic.knob)
-        rate = limit.rate_at(now_ms)
-        return Allowed(rate if traffic.knob is None else min(rate, traffic.knob), limit.paused_ms)
+        most = limit.full if traffic.knob is None else min(limit.full, traffic.knob)
+        return Allowed(min(limit.rate_at(now_ms), most), limit.paused_ms, most * CUT)
 
     # metrics ----------------------------------------------------------------------------------------------------------
 

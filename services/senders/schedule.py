@@ -34,11 +34,21 @@ class Slots(msgspec.Struct):
     start_ms: float
     interval_ms: float
     count: int
+    """Those that are left."""
+    used: int = 0
+
+    @property
+    def next_ms(self) -> float:
+        """The first that is left."""
+        return self.start_ms + self.used * self.interval_ms
+
+    @property
+    def end_ms(self) -> float:
+        return self.next_ms + self.count * self.interval_ms
 
     def pop(self) -> float:
-        """The first of them."""
-        first = self.start_ms
-        self.start_ms += self.interval_ms
+        first = self.next_ms
+        self.used += 1
         self.count -= 1
         return first
 

@@ -19,6 +19,8 @@ CUT_EVERY_MS = 1_000
 LONGEST_PAUSE_MS = 60_000
 LEAST = 0.1
 """Messages a second: below this nothing is cut."""
+LEAST_ACHIEVED = 10.0
+"""Messages a second: what is taken for the rate of an application that has hardly begun."""
 APPLICATIONS = 1_000
 FRESH_SECONDS = 0.5
 _TRIES = 5
@@ -61,7 +63,7 @@ def cut(known: Limit | None, told: Refusal) -> Limit:
     """Half of what it was, at most once a second; a Retry-After counts each time."""
     pause = int(min((told.retry_after or 0.0) * 1_000, LONGEST_PAUSE_MS))
     if known is None or known.is_over(told.at_ms):
-        full = max(LEAST, told.knob if told.knob is not None else told.achieved)
+        full = max(LEAST_ACHIEVED, told.achieved) if told.knob is None else max(LEAST, told.knob)
         shares = {} if told.knob is not None else {told.member: told.achieved}
         return Limit(full, max(LEAST, full * CUT), told.at_ms, told.at_ms + pause, shares)
     known = join(known, told.member, told.achieved) if told.knob is None else known

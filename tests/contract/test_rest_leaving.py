@@ -102,10 +102,10 @@ async def test_a_connection_without_a_request_does_not_delay_the_end(nats_settin
 
 
 @pytest.mark.parametrize("leave_after", [0.0, 0.3])
-async def test_a_client_that_asks_all_the_time_sees_nothing_but_answers_and_refused_connections(
+async def test_a_client_that_asks_all_the_time_is_answered_until_it_is_refused(
     nats_settings: Nats, leave_after: float
 ) -> None:
-    """Without `Connection: close` it would write its next request to a connection that is being closed."""
+    """No 500, no 503, no wait: an answer, or no connection."""
     answered = 0
     async with ending(nats_settings, leave_after) as gateway:
 
@@ -114,9 +114,7 @@ async def test_a_client_that_asks_all_the_time_sees_nothing_but_answers_and_refu
             while True:
                 try:
                     status, _ = await gateway.send()
-                except aiohttp.ClientConnectorError:
-                    return "refused"
-                except aiohttp.ClientError as error:
+                except (aiohttp.ClientConnectionError, aiohttp.ServerDisconnectedError) as error:
                     return type(error).__name__
                 assert status == 201
                 answered += 1
@@ -124,5 +122,10 @@ async def test_a_client_that_asks_all_the_time_sees_nothing_but_answers_and_refu
         asking = [asyncio.create_task(ask()) for _ in range(4)]
         await until(lambda: answered > 50)
         gateway.runtime.stopping.set()
-        ends = await asyncio.gather(*asking)
-    assert set(ends) == {"refused"} if leave_after else set(ends) <= {"refused", "ServerDisconnectedError"}
+        ends = await asyncio.wait_for(asyncio.gather(*asking), 10)
+    assert set(ends) <= {
+        "ClientConnectorError",
+        "ClientConnectionResetError",
+        "ClientOSError",
+        "ServerDisconnectedError",
+    }

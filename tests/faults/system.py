@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,14 +53,17 @@ class System:
         self,
         environment: Mapping[str, str] = SHORT_RETRIES,
         per_process: Mapping[str, Mapping[str, str]] | None = None,
+        up: Sequence[str] = (),
     ) -> None:
+        """`up`: further arguments of `automata up`."""
         self.data_dir = Path(tempfile.mkdtemp(prefix="signal-faults-"))
         self._environment = {**os.environ, **environment}
         self._per_process = per_process or {}
+        self._up = list(up)
 
     def up(self) -> None:
         """Raises `CommandFailed` when it is not ready within `UP_SECONDS`."""
-        extra: list[str] = []
+        extra = list(self._up)
         for name, variables in self._per_process.items():
             for key, value in variables.items():
                 extra += ["--env-for", name, f"{key}={value}"]

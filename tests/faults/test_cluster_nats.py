@@ -90,15 +90,16 @@ async def test_killed_leaders_lose_nothing(story: Story, system: ClusterSystem, 
 
 
 async def test_one_server_away_all_the_time_loses_nothing(story: Story, system: ClusterSystem) -> None:
-    leader = await until(lambda: meta_leader(system.nodes), "the cluster has a leader", 20)
+    leader = str(await until(lambda: meta_leader(system.nodes), "the cluster has a leader", 20))
     story.kills += 1
-    began = time.time()
-    system.kill_for_good(leader)
-    async with story.flow(Shape(story.messages, SECONDS)):
-        pass
+    async with story.flow(Shape(story.messages, SECONDS)) as flow:
+        await flow.reached(0.0)  # everybody is registered
+        began = time.time()
+        system.kill_for_good(leader)
     await _note_pauses(story, began)
-    await story.settled()
+    left = await story.settled()
     await system.bring_back(leader)
+    assert (left.unfinished, left.due) == (0, 0)
     await story.check("cluster-nats-one-away")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.senders.throttle import LONGEST_PAUSE_MS, Limit, Refusal, cut, join
+from services.senders.throttle import LEAST_ACHIEVED, LONGEST_PAUSE_MS, Limit, Refusal, cut, join
 
 NOW = 1_767_225_600_000
 
@@ -21,6 +21,10 @@ def test_a_refusal_halves_the_knob() -> None:
 def test_without_a_knob_what_was_achieved_is_halved() -> None:
     limit = cut(None, refused(knob=None))
     assert (limit.full, limit.rate_at(NOW)) == (40, 20)
+
+
+def test_who_has_hardly_begun_is_not_stopped_altogether() -> None:
+    assert cut(None, refused(knob=None, achieved=0)).full == LEAST_ACHIEVED
 
 
 def test_it_is_cut_once_a_second() -> None:
