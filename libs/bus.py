@@ -250,7 +250,8 @@ class Bus:
     async def _after_refusal(self, error: Exception) -> None:
         if isinstance(error, nats.js.errors.NoStreamResponseError) and self.client.is_connected:
             try:
-                await self.ensure_streams()
+                async with asyncio.timeout(2):  # a cluster without a majority does not answer
+                    await self.ensure_streams()
             except (TimeoutError, nats.errors.Error, nats.js.errors.Error):
                 _log.debug("streams_not_ready")
         await asyncio.sleep(0.1)

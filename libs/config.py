@@ -1,8 +1,8 @@
 """Settings from environment variables: one frozen struct per service, composed of the pieces here.
 
 `AUTOMATA_<SECTION>__<KEY>` fills field `key` of the nested struct in field `section`; `…_FILE` names a file that holds
-the value, for secrets. `DATABASE_URL` and `NATS_URL` are understood as everybody writes them. A map is a JSON object, or
-in short `KR=icn,DE=fra`.
+the value, for secrets. `DATABASE_URL` and `NATS_URL` are understood as everybody writes them. A map is a JSON object,
+or in short `KR=icn,DE=fra`.
 """
 
 import os

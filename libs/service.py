@@ -1,7 +1,6 @@
 """How every process lives: read settings, connect, run, drain. Entry points only name what is theirs."""
 
 import asyncio
-import contextlib
 import gc
 import signal
 import sys

@@ -23,7 +23,7 @@ class Wait(msgspec.Struct, frozen=True):
     open_ended: bool = False
     """Ends when somebody ends it, not at a time: its rows name the channel, `<hold>:<channel>`."""
     ages: bool = False
-    """The time counts towards the ttl: the message could be sent, but its provider, or the tenant's rate, is not ready."""
+    """The time counts towards the ttl: the message could be sent, but its provider or the tenant's rate, is not."""
 
 
 WAITS: dict[Hold, Wait] = {

@@ -25,7 +25,7 @@ def document(version: str) -> dict[str, Any]:
         "info": {
             "title": "Automata Signal: streams",
             "version": version,
-            "description": "EVENTS, ALERTS and DEAD are for subscribers; the other streams carry work between services. "
+            "description": "EVENTS, ALERTS and DEAD are for subscribers; other streams carry work between services. "
             "Delivery is at least once: (message_id, kind, attempt, key) identifies an event.",
             "license": {"name": "Apache-2.0"},
         },

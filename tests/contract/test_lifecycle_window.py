@@ -116,8 +116,8 @@ async def test_what_waits_can_be_cancelled_and_is_not_sent(service: LifecycleHar
     for message_id in gone:
         request = CancelMessage(APPLICATION, message_id, "key:k")
         await service.bus.call("lifecycle", "cancel", request, Cancelled)
+    request = CancelMessage(APPLICATION, requests[0][0], "key:k")
     with pytest.raises(MessageAlreadyProcessed):
-        request = CancelMessage(APPLICATION, requests[0][0], "key:k")
         await service.bus.call("lifecycle", "cancel", request, Cancelled)
     await sent(service, requests[0] + requests[1])
     assert ids_of(await dispatched.next(DispatchEnvelope)) == left

@@ -74,7 +74,9 @@ def test_a_service_answers_the_verbs_of_the_contract_and_no_others(service: str)
 def gateway() -> web.Application:
     nobody = cast(Bus, None)  # without a key no service is asked
     schedules = Schedules(reference_clock(nobody, FakeClock()), PolicyBoard(nobody, FakeClock()))
-    parts = Gateway(nobody, Keys(nobody, FakeClock()), Recipients(nobody), Acceptor(nobody), Renderer(nobody), schedules)
+    parts = Gateway(
+        nobody, Keys(nobody, FakeClock()), Recipients(nobody), Acceptor(nobody), Renderer(nobody), schedules
+    )
     return application(parts, GatewayHttp(), Runtime("ingest"))
 
 

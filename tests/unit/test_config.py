@@ -99,16 +99,18 @@ def test_an_empty_map_is_a_map() -> None:
         "KR=a=b",
         "KR=",
         "kr=icn",
-        "Secret=icn",
-        "KR=Secret",
-        "KR=se.cret",
+        "Hidden=icn",
+        "KR=Hidden",
+        "KR=hid.den",
         "KR=*",
         "KR=icn,KR=fra",
-    ]
-    + ['{"KR": "icn\\n"}', "KR=-secret", "KR=" + "secret" * 9],
+        '{"KR": "icn\\n"}',
+        "KR=-hidden",
+        "KR=" + "hidden" * 9,
+    ],
 )
 def test_a_map_that_is_wrong_names_its_variable_and_shows_no_value(text: str) -> None:
     with pytest.raises(SettingsError) as refused:
         load(WithMap, {"AUTOMATA_DISPATCHER__REGIONS": text})
     assert str(refused.value).startswith("AUTOMATA_DISPATCHER__REGIONS: ")
-    assert "ecret" not in str(refused.value)
+    assert "idden" not in str(refused.value)
