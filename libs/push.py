@@ -25,8 +25,26 @@ FORBIDDEN_DATA_PREFIXES: dict[str, tuple[str, ...]] = {
     "fcm": (RESERVED_PREFIX, "google", "gcm."),
 }
 
+AD_MARK = "(광고)"
+"""On advertising in Korea: the literal, without variants, at the very start of what is shown (PROVIDERS §5)."""
+
 _NO_PUSH = Push()
 _encode = msgspec.json.Encoder().encode
+
+
+def marked(content: Content) -> Content:
+    """An ad with its mark at the start of the title, or of the body where there is no title; once, and not on
+    nothing."""
+    if content.title and content.title.strip():
+        return msgspec.structs.replace(content, title=_mark(content.title))
+    if content.body and content.body.strip():
+        return msgspec.structs.replace(content, body=_mark(content.body))
+    return content
+
+
+def _mark(text: str) -> str:
+    text = text.lstrip()
+    return text if text.startswith(AD_MARK) else f"{AD_MARK} {text}"
 
 
 def apns_message(message_id: str, content: Content) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Sending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False,
     ttl: Annotated[int, Meta(ge=1, le=MAX_TTL_S)] | None = None
     """Seconds."""
     category: Literal["info", "ad"] = "info"
+    """Advertising goes to those who agreed to it. To Korea it is marked with `(광고) `, whose 9 bytes count towards the
+    size everywhere; and it is held from 21:00 to 08:00 there, but for those who agreed to that too."""
     collapse_key: Annotated[str, Meta(min_length=1, max_length=MAX_COLLAPSE_KEY)] | None = None
     scheduled_at: Moment | None = None
     """Not to be sent before, and its `ttl` counts from then: at most 366 days ahead. None, or past: at once."""

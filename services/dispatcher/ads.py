@@ -5,14 +5,11 @@ Source: Act on Promotion of Information and Communications Network Utilization, 
 
 from typing import NamedTuple
 
-import msgspec
-
 from libs.envelope import Content
 from libs.localtime import Zone, zone_of
+from libs.push import marked
 from libs.rpc import Recipient
 
-MARK = "(광고)"
-"""The literal, without variants, at the very start of what is shown."""
 NIGHT = ("21:00", "08:00")
 """Of the recipient's time; the end itself is day again."""
 
@@ -41,20 +38,6 @@ def as_law_asks(content: Content, channel: str, recipient: Recipient, default_zo
     """An ad as this person may be shown it. `default_zone`: the application's."""
     zone = zone_of(recipient.timezone, recipient.country, default_zone)
     return marked(content) if rule_of(channel, recipient, zone).mark else content
-
-
-def marked(content: Content) -> Content:
-    """With the mark at the start of the title, or of the body where there is no title; once, and not on nothing."""
-    if content.title and content.title.strip():
-        return msgspec.structs.replace(content, title=_mark(content.title))
-    if content.body and content.body.strip():
-        return msgspec.structs.replace(content, body=_mark(content.body))
-    return content
-
-
-def _mark(text: str) -> str:
-    text = text.lstrip()
-    return text if text.startswith(MARK) else f"{MARK} {text}"
 
 
 def _is_in_korea(recipient: Recipient, zone: Zone) -> bool:

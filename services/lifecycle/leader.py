@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from libs import telemetry
 from libs.errors import ServiceUnavailable
-from libs.pg import UNAVAILABLE, single_connection
+from libs.pg import UNAVAILABLE, Connection, single_connection
 
 from . import queries
 
 STAND_BY_SECONDS = 1.0
+SILENT_SECONDS = 5.0
+"""After which the lock's connection counts as lost."""
 _log = telemetry.logger("leader")
 
 
@@ -25,16 +27,18 @@ async def lead(url: str, name: str, work: Callable[[], Awaitable[None]], stoppin
             async with single_connection(url) as connection:
                 if await connection.fetchval(queries.TRY_LOCK, name):
                     _log.info("leading", part=name)
-                    await _while_connected(connection.is_closed, work, stopping)
+                    await _while_connected(connection, work, stopping)
         await _pause(STAND_BY_SECONDS, stopping)
 
 
 async def _while_connected(
-    is_lost: Callable[[], bool], work: Callable[[], Awaitable[None]], stopping: asyncio.Event
+    connection: Connection, work: Callable[[], Awaitable[None]], stopping: asyncio.Event
 ) -> None:
+    """The lock is asked for: a server that lost its power does not close its connections, and another has the lock."""
     task = asyncio.ensure_future(work())
     try:
-        while not task.done() and not is_lost() and not stopping.is_set():
+        while not task.done() and not stopping.is_set():
+            await connection.fetchval("SELECT true", timeout=SILENT_SECONDS)
             await asyncio.wait({task}, timeout=0.5)
         if task.done():
             task.result()

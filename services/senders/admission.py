@@ -50,7 +50,7 @@ class Admission:
     async def entry(self, application_id: str, lane: Lane, held: Held) -> Entry:
         """Raises `ServiceUnavailable` where the application's settings are not known yet."""
         await self._rates.learn(application_id)
-        give_up_ms = self._reference.now_ms() + PATIENCE_MS
+        give_up_ms = self._reference.now_ms() + PATIENCE_MS * _rolled(0.5, 1.0)  # not all of them in one moment
         return Entry(application_id, lane, held, self._outstanding.tenant(application_id), give_up_ms)
 
     async def admit(self, entry: Entry, item: Delivery, left: int) -> Call | Postponed:

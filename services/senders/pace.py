@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -43,6 +44,8 @@ class Allowed(NamedTuple):
     """Nothing before."""
     soon: float = 0.0
     """Messages a second that it will have regained within some seconds, where that is more."""
+    ends_ms: float = math.inf
+    """From then on there is no limit."""
 
 
 _Change = Callable[[Schedule, float, Allowed], tuple[Schedule, Slots] | None]
@@ -135,7 +138,7 @@ class Pace:
                     await self._hand_out()
         except Exception as error:
             _log.error("pace_failed", exc_info=error)
-            self._refuse(float("inf"))
+            self._refuse(math.inf)
         finally:
             self._running = None
 
@@ -169,7 +172,7 @@ class Pace:
         slots = None if following is None else await following
         if slots is None:
             slots = await self._reserve(self._wanted(), self._patient_ms())
-        self._refuse(float("inf") if slots is None else slots.next_ms)
+        self._refuse(math.inf if slots is None else slots.next_ms)
         return slots
 
     def _refuse(self, until_ms: float) -> None:
@@ -200,7 +203,12 @@ class Pace:
             rate = max(allowed.rate or UNLIMITED, allowed.soon)
             return book(known, now_ms, rate, count, LONGEST_LINE_MS, allowed.paused_ms)
 
-        return await self._change(booked)
+        found = await self._change(booked)
+        ends_ms = self._allowed(self._reference.now_ms()).ends_ms + PATIENCE_MS
+        if found is None or found.end_ms <= ends_ms:
+            return found
+        start_ms = min(found.next_ms, ends_ms - PATIENCE_MS)
+        return Slots(start_ms, (ends_ms - start_ms) / count, count)
 
     async def _change(self, change: _Change) -> Slots | None:
         now_ms = self._reference.now_ms()

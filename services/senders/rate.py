@@ -123,8 +123,9 @@ class Rates:
         limit = self._limit(application_id, now_ms)
         if limit is None:
             return Allowed(traffic.knob)
-        most = limit.full if traffic.knob is None else min(limit.full, traffic.knob)
-        return Allowed(min(limit.rate_at(now_ms), most), limit.paused_ms, most * CUT)
+        if traffic.knob is None:
+            return Allowed(limit.rate_at(now_ms), limit.paused_ms, limit.full * CUT, limit.ends_ms())
+        return Allowed(min(limit.rate_at(now_ms), traffic.knob), limit.paused_ms, traffic.knob * CUT)
 
     # metrics ----------------------------------------------------------------------------------------------------------
 

@@ -43,8 +43,12 @@ class Limit(msgspec.Struct, frozen=True):
     def rate_at(self, now_ms: float) -> float:
         return min(self.full, self.rate + GROWTH * self.full * max(0.0, now_ms - self.at_ms) / 1_000)
 
+    def ends_ms(self) -> float:
+        """When all of it will have come back, if nobody is refused again."""
+        return max(self.paused_ms, self.at_ms + (self.full - self.rate) / (GROWTH * self.full) * 1_000)
+
     def is_over(self, now_ms: float) -> bool:
-        return now_ms >= self.paused_ms and self.rate_at(now_ms) >= self.full
+        return now_ms >= self.ends_ms()
 
 
 class Refusal(msgspec.Struct, frozen=True):

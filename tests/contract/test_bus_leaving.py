@@ -105,7 +105,7 @@ async def test_while_none_lives_callers_hear_it_at_once(nats_settings: Nats) -> 
             refused = callers.refused
             async with responder(nats_settings):
                 await callers.progress(100)
-            await until(lambda before=refused: callers.refused > before)  # type: ignore[misc]
+            await until(lambda before=refused: callers.refused > before)
     assert callers.wrong == []
     assert callers.slowest < QUICK
 

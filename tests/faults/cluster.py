@@ -11,6 +11,7 @@ from functools import partial
 
 import asyncpg
 import msgspec
+import psutil
 
 from services.cli import ports
 from services.cli.probe import answers_ok
@@ -20,13 +21,12 @@ from tests.faults.compose import ROOT, Addresses, Compose
 from tests.faults.disk import SmallDisk
 from tests.faults.keeper import Keeper
 from tests.faults.nats_nodes import Node
-from tests.faults.postgres_pair import Server
+from tests.faults.postgres_pair import WAIT_FOR_STANDBY, Server
 from tests.faults.system import BACK_SECONDS, SHORT_RETRIES, Runtime, System, until
 
 OWNERS = ("application", "subscription", "templating", "lifecycle")
 FLOW = ("dispatcher", "sender-apns", "sender-fcm")
 STREAM_BYTES = 256 * 1024**2
-NO_STANDBY = {"synchronous_standby_names": "''"}
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -99,15 +99,10 @@ class ClusterSystem(System):
             node.store.mkdir(mode=0o700, parents=True, exist_ok=True)
         keeper.start([nats_nodes.spec(node, self.nodes, self._compose.values) for node in self.nodes])
         if self.layout.standby:
-            self.join(self.databases[1], primary)
-
-    def join(self, standby: Server, primary: Server) -> None:
-        """A copy that follows; from then on nothing is answered that it does not have (R1)."""
-        standby.copy_from(primary)
-        self.keeper.start([standby.spec()])
-        for server in (primary, standby):
-            server.configure({"synchronous_standby_names": "'ANY 1 (*)'"})
-        asyncio.run(primary.execute("SELECT pg_reload_conf()"))
+            standby = self.databases[1]
+            standby.copy_from(primary)
+            keeper.start([standby.spec()])
+            asyncio.run(primary.execute(*WAIT_FOR_STANDBY))
 
     # faults ----------------------------------------------------------------------------------------------------------
 
@@ -120,6 +115,26 @@ class ClusterSystem(System):
         """SIGKILL, and nobody starts it again until `bring_back`: the machine has gone."""
         self.keeper.leave_down(name)
         self.kill(name)
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP to a server and all its children: it answers nobody and closes nothing, as without power."""
+        self.keeper.leave_down(name)
+        for pid in self.runtime.processes[name]:
+            server = psutil.Process(pid)
+            for process in (server, *server.children(recursive=True)):
+                process.suspend()
+
+    async def roles(self) -> tuple[Server, Server]:
+        """Who takes changes, and who follows."""
+        one, other = self.databases
+        return (other, one) if await one.fetchval("SELECT pg_is_in_recovery()") else (one, other)
+
+    async def rejoin(self, lost: Server, primary: Server) -> None:
+        """What was lost comes back as a copy of the new primary, and is waited for again (R1)."""
+        self.kill(lost.name)
+        await asyncio.to_thread(lost.copy_from, primary)
+        await self.bring_back(lost.name)
+        await primary.execute(*WAIT_FOR_STANDBY)
 
     async def bring_back(self, name: str) -> None:
         self.keeper.let_up(name)

@@ -12,6 +12,9 @@ class Attempt(msgspec.Struct, frozen=True):
     """Unix seconds by the client's clock."""
     answer: str
     """Status code, or the name of the error that came instead."""
+    seconds: float = 0.0
+    """Until the answer."""
+    retry_after: str | None = None
 
 
 class Request(msgspec.Struct):

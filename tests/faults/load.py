@@ -88,6 +88,13 @@ class Flow:
         await self.send(request)
         return request
 
+    async def probe(self) -> Attempt:
+        """One `POST /messages` beside the plan, given up at the first error: what was answered, and how soon."""
+        request = single(self._own.pop())
+        request.fragile = True
+        await self.send(request)
+        return request.attempts[-1]
+
     async def send(self, request: Request) -> None:
         async with self._session() as session:
             await self._deliver(session, request)
@@ -132,10 +139,11 @@ class Flow:
             async with session.post(self._api + request.path, data=body, headers=headers) as response:
                 status, text = response.status, await response.read()
                 replayed = response.headers.get("Idempotency-Replayed") == "true"
+                retry_after = response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            request.attempts.append(Attempt(began, type(error).__name__))
+            request.attempts.append(Attempt(began, type(error).__name__, time.time() - began))
             return
-        request.attempts.append(Attempt(began, str(status)))
+        request.attempts.append(Attempt(began, str(status), time.time() - began, retry_after))
         if status < 500 and status != 429:
             request.replayed = replayed
             note_answer(request, status, msgspec.json.decode(text))

@@ -1,6 +1,7 @@
 """One to three NATS servers with JetStream, configured by deploy/nats/, and who of them leads what."""
 
 import os
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ class Node(msgspec.Struct, frozen=True):
 
 
 def spec(node: Node, nodes: list[Node], secrets: Mapping[str, str]) -> Spec:
-    """`deploy/nats/cluster.conf` with the environment of one node; it takes care of a single one too."""
+    """`deploy/nats/cluster.conf` with the environment of one node; a single one is no cluster."""
     password = secrets["NATS_PASSWORD"]
     routes = [f"nats://automata:{password}@127.0.0.1:{each.cluster}" for each in nodes if each != node]
     environment = {
@@ -50,12 +51,19 @@ def spec(node: Node, nodes: list[Node], secrets: Mapping[str, str]) -> Spec:
 
     return Spec(
         name=node.name,
-        argv=(str(nats_server()), "-c", str(ROOT / "deploy/nats/cluster.conf")),
+        argv=(str(nats_server()), "-c", str(_configuration(node, len(nodes) > 1))),
         env={**os.environ, **environment},
         cwd=node.store.parent,
         ready=ready,
         stop_signals=((signal.SIGTERM, 10.0),),
     )
+
+
+def _configuration(node: Node, clustered: bool) -> Path:
+    path = node.store.parent / "nats.conf"
+    text = (ROOT / "deploy/nats/cluster.conf").read_text()
+    path.write_text(text if clustered else re.sub(r"^cluster \{.*?^\}", "", text, flags=re.DOTALL | re.MULTILINE))
+    return path
 
 
 async def is_current(node: Node) -> bool:

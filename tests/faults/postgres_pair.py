@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -16,7 +17,9 @@ from services.cli.wheels import postgres_account, postgres_bin
 from tests.faults.compose import ROOT
 
 OWNER = "automata"
+WAIT_FOR_STANDBY = ("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'", "SELECT pg_reload_conf()")
 _FOR_TESTS = {"max_wal_size": "256MB", "min_wal_size": "32MB", "shared_buffers": "128MB"}
+_STANDBY = {"wal_retrieve_retry_interval": "'500ms'"}
 """What `automata up` sets for a machine that is ours alone is too much here."""
 _PROMOTION = re.compile(r"^```sql promotion\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -41,8 +44,10 @@ class Server:
         self.configure(_FOR_TESTS)
 
     def copy_from(self, primary: "Server") -> None:
-        """`pg_basebackup`, and follow it from then on. What is there already goes."""
+        """`pg_basebackup`, and follow it from then on. What is there already goes, with whoever still works on it."""
         self.data.create()
+        postgres.clear_orphans(self.data.postgres)
+        shutil.rmtree(self.data.postgres, ignore_errors=True)
         account = postgres_account(primary.data.postgres)
         self.data.postgres.mkdir(mode=0o700)
         if account is not None:
@@ -58,7 +63,7 @@ class Server:
             capture_output=True,
             timeout=60,
         )
-        self.configure({"port": str(self.port)})
+        self.configure({"port": str(self.port), **_STANDBY})
 
     def configure(self, settings: dict[str, str]) -> None:
         """Add to postgresql.conf; the last of a name holds."""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 
-import aiohttp
 import pytest
 
 from tests.faults import evidence
@@ -12,15 +11,14 @@ from tests.faults.conftest import run_story
 from tests.faults.load import Flow
 from tests.faults.pauses import longest_pause, longest_refusal
 from tests.faults.plan import Shape
-from tests.faults.postgres_pair import promotion
-from tests.faults.probe import ask
+from tests.faults.postgres_pair import Server, promotion
 from tests.faults.story import Story
-from tests.faults.system import until
 
 pytestmark = pytest.mark.faults
 
 SECONDS = 20.0
-EPOCHS = "SELECT array_agg(DISTINCT epoch ORDER BY epoch) AS found FROM lifecycle.message_events"
+FOUND_WITHIN = 30.0
+LAST_EPOCH = "SELECT max(epoch) AS epoch FROM lifecycle.message_events"
 
 
 @pytest.fixture(scope="module")
@@ -33,33 +31,56 @@ def module_story(request: pytest.FixtureRequest, system: ClusterSystem) -> Itera
     yield from run_story(request, system, int(request.config.getoption("--messages")))
 
 
-async def test_a_lost_primary_loses_nothing_that_was_answered(story: Story, system: ClusterSystem) -> None:
-    primary, standby = system.databases
+async def test_a_killed_primary_loses_nothing_that_was_answered(story: Story, system: ClusterSystem) -> None:
+    primary, standby = await system.roles()
     began = time.time()
     async with story.flow(Shape(story.messages, SECONDS)) as flow:
         await flow.reached(0.3)
         await flow.volley()
+        epoch = await _epoch(system)
         story.kills += 1
         system.kill_for_good(primary.name)
-        lost_at = time.time()
         for _ in range(5):
-            answer = await ask(flow)
-            assert (answer.status, answer.retry_after) == (503, "1")
+            answer = await flow.probe()
+            assert (answer.answer, answer.retry_after) == ("503", "1")
             assert answer.seconds < 1.0
             story.notes["slowest_503_seconds"] = max(answer.seconds, story.notes.get("slowest_503_seconds", 0.0))
-        promoted_at = time.time()
-        await standby.execute(*promotion())
-        story.notes["promotion_seconds"] = time.time() - promoted_at
-        await until(lambda: _accepted(flow), "messages are accepted again", 20)
-        story.notes["accepted_after_promotion_seconds"] = time.time() - promoted_at
-        story.notes["accepted_after_loss_seconds"] = time.time() - lost_at
+        await _promote(story, flow, standby)
+    await _end(story, system, "cluster-postgres-killed", began, epoch)
+    await system.rejoin(primary, standby)
+
+
+async def test_a_primary_that_falls_silent_loses_nothing_that_was_answered(story: Story, system: ClusterSystem) -> None:
+    """Its machine has no power: connections stay open, and nobody answers."""
+    primary, standby = await system.roles()
+    began = time.time()
+    async with story.flow(Shape(story.messages, SECONDS)) as flow:
+        await flow.reached(0.3)
+        epoch = await _epoch(system)
+        story.kills += 1
+        system.freeze(primary.name)
+        await _promote(story, flow, standby)
+    await _end(story, system, "cluster-postgres-silent", began, epoch)
+    await system.rejoin(primary, standby)
+
+
+async def _promote(story: Story, flow: Flow, standby: Server) -> None:
+    began = time.time()
+    await standby.execute(*promotion())
+    story.notes["promotion_seconds"] = time.time() - began
+    while (answer := await flow.probe()).answer != "201":
+        assert time.time() < began + FOUND_WITHIN, answer
+    story.notes["accepted_after_seconds"] = time.time() - began
+
+
+async def _end(story: Story, system: ClusterSystem, fault: str, began: float, epoch: int) -> None:
     now = time.time()
     story.notes["longest_pause_seconds"] = longest_pause(await evidence.calls(system), began, now)
     story.notes["longest_refusal_seconds"] = longest_refusal(story.client, began, now)
-    await story.check("cluster-postgres-failover")
-    [row] = await system.fetch(EPOCHS)
-    assert row["found"] == [1, 2]
+    await story.check(fault)
+    assert await _epoch(system) == epoch + 1
 
 
-async def _accepted(flow: Flow) -> bool:
-    return (await ask(flow)).status == 201
+async def _epoch(system: ClusterSystem) -> int:
+    [row] = await system.fetch(LAST_EPOCH)
+    return int(row["epoch"])

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from libs.envelope import Content
+from libs.push import AD_MARK, marked
 from libs.rpc import Recipient
-from services.dispatcher.ads import IN_KOREA, MARK, as_law_asks, marked
+from services.dispatcher.ads import IN_KOREA, as_law_asks
 from services.dispatcher.decide import CHANNELS
 
 SALE = Content(title="Sale", body="today", data={"k": "v"}, collapse_key="c")
@@ -19,7 +20,7 @@ def content(**changes: Any) -> Content:
 
 
 def test_the_mark_is_the_laws_own() -> None:
-    assert MARK == "(광고)"
+    assert AD_MARK == "(광고)"
 
 
 @pytest.mark.parametrize(

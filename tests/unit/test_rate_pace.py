@@ -136,6 +136,17 @@ async def test_new_messages_do_not_pass_those_that_were_postponed(process: Proce
     assert isinstance(process.admit("critical", is_new=True), Waiter)
 
 
+async def test_who_is_postponed_comes_back_when_the_limit_has_ended(process: Process) -> None:
+    now_ms = process.reference.now_ms()
+    process.allowed = Allowed(1.0, ends_ms=now_ms + 8_000)
+    line = await process.pace.book(100)
+    assert line is not None
+    assert (line.count, line.next_ms, line.end_ms) == (100, now_ms, now_ms + 10_000)
+    later = await process.pace.book(10)
+    assert later is not None
+    assert (later.next_ms, later.end_ms) == (now_ms + 8_000, now_ms + 10_000)
+
+
 async def test_without_a_rate_or_a_pause_nobody_waits(process: Process, record: Record) -> None:
     process.allowed = Allowed(None)
     assert process.admit() == process.reference.now_ms()
