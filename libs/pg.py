@@ -49,8 +49,9 @@ START_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 HOST_SECONDS = 1.5
 """The same where a DSN names several hosts: one that lost its power says nothing, and the next is to be asked."""
-_SERVED_ELSEWHERE = (asyncpg.exceptions.ReadOnlySQLTransactionError, asyncio.TimeoutError)
-"""A server that takes no more changes, or is silent beyond its own `statement_timeout`: there may be a new primary."""
+PULSE_SECONDS = 1.0
+SILENT_SECONDS = 4.0
+"""A server that does not answer the shortest question for so long is gone, though its connections are open."""
 
 
 class Deadlocked(ServiceUnavailable):
@@ -110,7 +111,6 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
 
     Waits for the database at start-up; gives up after a minute, which ends the process with a clear error.
     """
-
     hosts = _Hosts(settings.url)
 
     async def init(connection: Any) -> None:
@@ -136,7 +136,7 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
                 reset=_keep_session,
                 server_settings=_session(settings),
             )
-    return Pool(pool)
+    return Pool(pool, settings.url)
 
 
 def _session(settings: Database) -> dict[str, str]:
@@ -157,24 +157,39 @@ def _say_waiting(_: RetryCallState) -> None:
 
 
 class Pool:
-    """Raises `ServiceUnavailable` wherever the database is away, slow or full."""
+    """Raises `ServiceUnavailable` wherever the database is away, slow or full.
 
-    def __init__(self, pool: "PgPool") -> None:
+    A server that lost its power, or its network, closes no connection. So one is asked every second, and when it stays
+    silent all are dropped: whoever waits is told at once, and whoever comes meanwhile too.
+    """
+
+    def __init__(self, pool: "PgPool", url: str) -> None:
         self._pool = pool
+        self._url = url
+        self._in_use: set[Connection] = set()
+        self._silent = False
+        self._pulse = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
+        self._pulse.cancel()
+        await asyncio.wait({self._pulse}, timeout=5)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._pool.close(), 5)
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator["Connection"]:
+        if self._silent:
+            raise ServiceUnavailable(service="postgres", retry_after=1)
         with unavailable():
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                self._in_use.add(connection)
                 try:
                     yield connection
-                except _SERVED_ELSEWHERE:
-                    await self._pool.expire_connections()
+                except asyncpg.exceptions.ReadOnlySQLTransactionError:
+                    await self._pool.expire_connections()  # another server is the primary now
                     raise
+                finally:
+                    self._in_use.discard(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["Connection"]:
@@ -185,6 +200,24 @@ class Pool:
     async def is_ready(self) -> bool:
         async with self.connection() as connection:
             return bool(await connection.fetchval("SELECT true"))
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(asyncpg.PostgresError, *UNAVAILABLE):
+                async with single_connection(self._url) as connection:
+                    self._silent = False
+                    while await _answers(connection):
+                        await asyncio.sleep(PULSE_SECONDS)
+                    connection.terminate()
+                    await self._drop()
+            await asyncio.sleep(PULSE_SECONDS)
+
+    async def _drop(self) -> None:
+        telemetry.logger("pg").warning("postgres_silent")
+        self._silent = True
+        for connection in self._in_use:
+            connection.terminate()
+        await self._pool.expire_connections()
 
 
 @contextlib.contextmanager
@@ -199,6 +232,17 @@ def unavailable() -> Any:
     except asyncpg.PostgresError as error:
         error.detail = None  # it quotes the row, and what is raised may be logged
         raise
+
+
+async def _answers(connection: Connection) -> bool:
+    """Raises where the connection was closed: then the others are as well, or were not meant."""
+    asked = asyncio.ensure_future(connection.fetchval("SELECT true"))
+    await asyncio.wait({asked}, timeout=SILENT_SECONDS)
+    await asyncio.sleep(0)  # where it was this process that stood still, the answer is here by now
+    if asked.done():
+        return bool(asked.result())
+    asked.cancel()
+    return False
 
 
 @contextlib.asynccontextmanager

@@ -38,7 +38,7 @@ class Tenants:
         check_name(request.name)
         application_id = request.application_id.lower()
         identity = _identity_key(None, request.identity_public_key), request.identity_required
-        settings = _merged({}, request.settings)
+        settings = _merged({}, policy.checked(request.settings))
         new = _checked(StoredApplication(application_id, request.name, request.tier, settings, *identity, 0))
         async with self._pool.transaction() as c:
             if await queries.insert_application(c, new):
@@ -76,11 +76,12 @@ class Tenants:
 
 
 def _changed(known: StoredApplication, request: UpdateApplication) -> StoredApplication:
-    """Raises `ValidationFailed`."""
+    """Only what is given is checked: a setting from before stands in no other change's way. Raises
+    `ValidationFailed`."""
     changed = known._replace(
         name=known.name if request.name is None else request.name,
         tier=known.tier if request.tier is None else request.tier,
-        settings=_merged(known.settings, request.settings or {}),
+        settings=_merged(known.settings, policy.checked(request.settings or {})),
         identity_public_key=_identity_key(known.identity_public_key, request.identity_public_key),
         identity_required=known.identity_required if request.identity_required is None else request.identity_required,
     )
@@ -90,7 +91,6 @@ def _changed(known: StoredApplication, request: UpdateApplication) -> StoredAppl
 def _checked(application: StoredApplication) -> StoredApplication:
     """Raises `ValidationFailed`."""
     check_json("settings", application.settings, MAX_SETTINGS)
-    application = application._replace(settings=policy.checked(application.settings))
     if application.identity_required and application.identity_public_key is None:
         raise ValidationFailed(fields={"identity_required": "needs an identity_public_key"})
     return application

@@ -41,7 +41,8 @@ class Policies:
 
 
 def checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """As they are stored: `receipt_timeout_hours: true` becomes the usual number. Raises `ValidationFailed`."""
+    """As they are stored: `receipt_timeout_hours: true` becomes the usual number. null, which takes a setting away, is
+    never wrong. Raises `ValidationFailed`."""
     if settings.get("receipt_timeout_hours") is True:
         settings = {**settings, "receipt_timeout_hours": RECEIPT_TIMEOUT_HOURS}
     wrong = dict(_wrong(settings))
@@ -52,6 +53,7 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
 
 def policy_of(settings: dict[str, Any]) -> Policy:
     """A setting that cannot be read, stored before it was checked, is as if it were not there: others still count."""
+    settings = {name: value for name, value in settings.items() if value is not None}
     try:
         return msgspec.convert(settings, Policy)
     except msgspec.ValidationError:
@@ -63,7 +65,7 @@ def policy_of(settings: dict[str, Any]) -> Policy:
 def _wrong(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Fields and what is wrong with each: one of each setting at least."""
     for name in Policy.__struct_fields__:
-        if name not in settings:
+        if settings.get(name) is None:
             continue
         try:
             policy = msgspec.convert({name: settings[name]}, Policy)

@@ -1,6 +1,6 @@
 """Hours at which a message may not go out: the law's night for ads, then quiet hours. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,9 @@ from libs.waits import Hold
 from .ads import NIGHT, rule_of
 from .decide import Refusal, held_until
 
+NO_HOURS = "no_open_hours"
+_NEVER_MS = 2 * 86_400_000
+"""Every window is over within a day: what they hold for two, one after the other, they hold for ever."""
 _until = lru_cache(maxsize=1_024)(quiet_until)  # within an envelope many ask the same
 
 
@@ -32,18 +35,42 @@ def not_now(
 ) -> Refusal | None:
     """None: the hour is right. The first window that is open is the reason; after its end the next one is looked at.
 
+    What no hour of the day is left for fails: it would wait from one window to the next, and never expire.
     Raises `ServiceUnavailable` where `now_ms` is 0: nobody's hour is guessed by a clock that nobody has checked.
     """
     if item.category != "ad" and policy.quiet_hours is None and recipient.quiet_hours is None:
         return None
     zone = zone_of(recipient.timezone, recipient.country, policy.timezone)
-    for window in windows(item, recipient, channel, policy, lane, zone):
-        if now_ms == 0:
-            raise ServiceUnavailable(service="lifecycle", retry_after=1)
+    concerned = list(windows(item, recipient, channel, policy, lane, zone))
+    if concerned and now_ms == 0:
+        raise ServiceUnavailable(service="lifecycle", retry_after=1)
+    found = _open(concerned, zone, now_ms)
+    if found is None:
+        return None
+    window, until_ms = found
+    if len(concerned) > 1 and _is_never_over(concerned, zone, now_ms):
+        return Refusal("failed", NO_HOURS, _inputs(concerned[-1], zone))
+    return _refusal(window, zone, until_ms)
+
+
+def _open(concerned: Sequence[Window], zone: Zone, now_ms: int) -> tuple[Window, int] | None:
+    """The first that is open, and when it ends."""
+    for window in concerned:
         until_ms = _until(window.start, window.end, zone, now_ms)
         if until_ms is not None:
-            return _refusal(window, zone, until_ms)
+            return window, until_ms
     return None
+
+
+def _is_never_over(concerned: Sequence[Window], zone: Zone, now_ms: int) -> bool:
+    """Whether the end of each window lies in another that holds."""
+    until_ms = now_ms
+    while until_ms < now_ms + _NEVER_MS:
+        found = _open(concerned, zone, until_ms)
+        if found is None or found[0].action == "drop":
+            return False
+        until_ms = found[1]
+    return True
 
 
 def windows(
@@ -64,14 +91,17 @@ def windows(
 
 
 def _refusal(window: Window, zone: Zone, until_ms: int) -> Refusal:
-    data: dict[str, Any] = {
+    data = {**_inputs(window, zone), "until_ms": until_ms}
+    if window.action == "drop":
+        return Refusal("failed", window.reason, data)
+    return held_until(window.reason, until_ms, data)
+
+
+def _inputs(window: Window, zone: Zone) -> dict[str, Any]:
+    return {
         "timezone": zone.name,
         "timezone_from": zone.source,
         "start": window.start,
         "end": window.end,
-        "until_ms": until_ms,
         "rule": window.rule,
     }
-    if window.action == "drop":
-        return Refusal("failed", window.reason, data)
-    return held_until(window.reason, until_ms, data)

@@ -13,11 +13,12 @@ COUNTED_TO = 10_000
 WHY: dict[str, Sentence] = {
     "credentials": Sentence(
         "{provider} does not take the application's credential ({reason}): messages wait until it is set anew",
-        "{provider}가 애플리케이션의 자격 증명을 받아들이지 않습니다({reason}). 다시 설정할 때까지 메시지가 대기합니다",
+        "{provider}에서 애플리케이션의 자격 증명을 받아들이지 않습니다({reason}). 다시 설정할 때까지 메시지가 "
+        "대기합니다",
     ),
     "outage": Sentence(
         "{provider} fails to take messages ({reason}): they wait until it works again",
-        "{provider}가 메시지를 처리하지 못하고 있습니다({reason}). 복구될 때까지 메시지가 대기합니다",
+        "{provider}에서 메시지를 처리하지 못하고 있습니다({reason}). 복구될 때까지 메시지가 대기합니다",
     ),
     "network": Sentence(
         "{provider} cannot be reached, or does not answer ({reason}): messages wait until it does",

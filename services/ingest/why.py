@@ -18,6 +18,7 @@ from services.ingest.why_sentences import (
     AT_LOCAL,
     ATTEMPT,
     ATTEMPT_UNLIMITED,
+    BEYOND,
     COUNTED,
     DEADLINE,
     DISABLED,
@@ -42,12 +43,13 @@ from services.ingest.why_sentences import (
     STILL,
     SWEPT,
     TEMPLATED,
+    TRIED_AGAIN,
     UNKNOWN,
     WAITED,
     ZONES,
     Sentence,
 )
-from services.ingest.why_values import attempts, revision, say, told_by
+from services.ingest.why_values import attempts, failure, revision, say, told_by
 
 DECISIVE: dict[str, frozenset[str]] = {
     "successful": frozenset({"sent"}),
@@ -181,7 +183,9 @@ def _of_zone(event: EventView) -> Iterator[Sentence]:
 
 
 def _of_wait(event: EventView) -> Iterator[Sentence]:
-    hold = hold_of(str(event.data.get("waited_for", "")))
+    if failure(event) in TABLE:
+        yield TRIED_AGAIN
+    hold = _waited_for(event)
     if hold is None:
         return
     if event.kind == "retried":
@@ -189,6 +193,10 @@ def _of_wait(event: EventView) -> Iterator[Sentence]:
     waited_ms = event.data.get("waited_ms")
     if isinstance(waited_ms, int) and waited_ms >= 1000:
         yield WAITED
+
+
+def _waited_for(event: EventView) -> Hold | None:
+    return hold_of(str(event.data.get("waited_for", "")))
 
 
 def _of_failure(event: EventView, message: MessageView) -> Iterator[Sentence]:
@@ -201,6 +209,7 @@ def _of_failure(event: EventView, message: MessageView) -> Iterator[Sentence]:
             yield KEPT
         if event.reason == "receipt_timeout" and data.get("hours") is not None:
             yield IN_HOURS
+        yield from _of_hold(event)
     if data.get("retry_class") in TABLE:
         yield ATTEMPT if attempts(event, message) else ATTEMPT_UNLIMITED
     if data.get("retry_at_ms") is not None:
@@ -210,11 +219,16 @@ def _of_failure(event: EventView, message: MessageView) -> Iterator[Sentence]:
 def _of_expiry(event: EventView) -> Iterator[Sentence]:
     data = event.data
     if data.get("deadline_ms") is not None:
-        yield DEADLINE
-    hold = hold_of(str(data.get("waited_for", "")))
-    if hold is not None:
-        yield STILL[hold]
+        yield DEADLINE if data.get("last_reason") is None else BEYOND
+    yield from _of_hold(event)
     if data.get("last_reason") is not None:
         yield LAST
     if data.get("last_status") is not None:
         yield SWEPT
+
+
+def _of_hold(event: EventView) -> Iterator[Sentence]:
+    """What it waited for when it ended."""
+    hold = _waited_for(event)
+    if hold is not None:
+        yield STILL[hold]

@@ -21,9 +21,9 @@ SENTENCES: dict[str, Sentence] = {
     "routed": Sentence("Handed to the {provider} sender", "{provider} 발송기로 전달되었습니다"),
     "intent": Sentence("The sender announced its call to {provider}", "발송기가 {provider} 호출을 예고했습니다"),
     "retried": Sentence("Attempt {attempt} began", "{attempt}번째 시도를 시작했습니다"),
-    "sent": Sentence("{provider} accepted it", "{provider}가 수락했습니다"),
-    "errored": Sentence("{provider} could not take it ({reason})", "{provider}가 처리하지 못했습니다({reason})"),
-    "failed": Sentence("{provider} refused it ({reason})", "{provider}가 거부했습니다({reason})"),
+    "sent": Sentence("{provider} accepted it", "{provider}에서 수락했습니다"),
+    "errored": Sentence("{provider} could not take it ({reason})", "{provider}에서 처리하지 못했습니다({reason})"),
+    "failed": Sentence("{provider} refused it ({reason})", "{provider}에서 거부했습니다({reason})"),
     "expired": Sentence("It expired before it could be sent", "발송 전에 만료되었습니다"),
     "superseded": Sentence(
         "A later message with the same collapse key took its place",
@@ -37,13 +37,16 @@ SENTENCES: dict[str, Sentence] = {
 """Total over `libs.message.KINDS`."""
 
 _CAPPED = Sentence(
-    "within the last {per} {count} messages went to this person, and {limit} are the limit",
+    "{count} went to this person within the last {per}, and the limit is {limit}",
     "최근 {per} 동안 이 사람에게 {count}건을 보냈으며 한도는 {limit}건입니다",
 )
 OURS: dict[tuple[str, str], Sentence] = {
     ("routed", "scheduled"): Sentence(
-        "Its time had come: it was handed to the {provider} sender",
-        "예약한 시각이 되어 {provider} 발송기로 전달되었습니다",
+        "Its time had come, and it was handed on", "예약한 시각이 되어 다음 단계로 전달되었습니다"
+    ),
+    ("routed", "handed_off_again"): Sentence(
+        "It was lost on its way to the sender, and was handed on again",
+        "발송기로 가는 도중 유실되어 다시 전달되었습니다",
     ),
     ("held", STOPPED): Sentence(
         "Held back by an emergency stop; it goes on when the stop is released",
@@ -66,8 +69,8 @@ OURS: dict[tuple[str, str], Sentence] = {
     ("held", "breaker"): Sentence(
         "Held back: calls to {provider} failed repeatedly ({breaker_reason}), so that none are made; it goes on when "
         "{provider} works again",
-        "{provider} 호출이 반복해서 실패하여({breaker_reason}) 호출을 멈추고 보류했으며, {provider}가 복구되면 이어서 "
-        "발송합니다",
+        "{provider} 호출이 반복해서 실패하여({breaker_reason}) 호출을 멈추고 보류했으며, {provider} 연결이 복구되면 "
+        "이어서 발송합니다",
     ),
     ("held", "rate_limit"): Sentence(
         "Held back by the limit on messages a second to {provider}; it goes on at {until}",
@@ -94,6 +97,14 @@ OURS: dict[tuple[str, str], Sentence] = {
         "방해 금지 시간({start}~{end})에는 메시지를 보내지 않고 버리도록 설정되어 있어 보내지 않았습니다",
     ),
     ("failed", "frequency_cap"): Sentence(f"Not sent: {_CAPPED.en}", f"{_CAPPED.ko}. 그래서 보내지 않았습니다"),
+    ("failed", "no_open_hours"): Sentence(
+        "Not sent: it is advertising, for which quiet hours ({start} to {end}) and the night leave no time of day",
+        "방해 금지 시간({start}~{end})과 야간 시간을 제외하면 광고를 보낼 수 있는 시간이 없어 보내지 않았습니다",
+    ),
+    ("failed", "too_many_attempts"): Sentence(
+        "Given up after {count} attempts, most of which were held back",
+        "시도 {count}회가 대부분 보류되어 더 이상 시도하지 않습니다",
+    ),
     ("failed", "subscription_disabled"): Sentence(
         "Not sent: the subscription was disabled meanwhile (status {subscription_status})",
         "그사이 구독이 비활성화되어(상태 {subscription_status}) 보내지 않았습니다",
@@ -157,14 +168,18 @@ PROBED = Sentence(
     "from {probe_at} on single messages try whether it does", "{probe_at}부터 메시지 일부로 복구 여부를 확인합니다"
 )
 RATE = Sentence("{rate} a second are allowed", "초당 {rate}건까지 보낼 수 있습니다")
-SLOWED = Sentence("{provider} asked to go slower", "{provider}가 속도를 줄이도록 요청했습니다")
+SLOWED = Sentence("{provider} asked to go slower", "{provider}에서 속도를 줄이도록 요청했습니다")
 SLOWED_FROM = Sentence(
     "{provider} asked to go slower than the {knob} that the application set",
-    "애플리케이션이 정한 한도는 {knob}건이지만 {provider}가 속도를 줄이도록 요청했습니다",
+    "애플리케이션이 정한 한도는 {knob}건이지만 {provider}에서 속도를 줄이도록 요청했습니다",
 )
 OLDEST = Sentence("the oldest waits for {oldest}", "가장 오래된 호출은 {oldest}째 기다리고 있습니다")
 COUNTED = Sentence("only those of category {category} count", "{category} 메시지만 셉니다")
 WAITED = Sentence("it had waited for {waited}", "{waited} 동안 기다렸습니다")
+BEYOND = Sentence(
+    "another attempt would have come after the end of its time to live at {deadline}",
+    "다음 시도가 유효 기간이 끝나는 {deadline}보다 늦습니다",
+)
 DEADLINE = Sentence("its time to live ended at {deadline}", "유효 기간이 {deadline}에 끝났습니다")
 LAST = Sentence("the last attempt ended with {last_reason}", "마지막 시도의 결과는 {last_reason}입니다")
 SWEPT = Sentence("it was still {last_status} then", "그때까지 상태가 {last_status}였습니다")
@@ -191,16 +206,21 @@ ENDED: dict[Hold, Sentence] = {
     "scheduled": Sentence("its time had come", "예약한 시각이 되었습니다"),
     "quiet_hours": Sentence("the quiet hours were over", "방해 금지 시간이 끝났습니다"),
     "ad_night": Sentence("the night was over", "야간 시간이 끝났습니다"),
-    "frequency_cap": Sentence("the frequency cap had room again", "빈도 한도에 여유가 생겼습니다"),
+    "frequency_cap": Sentence("the frequency cap was to have room again", "빈도 한도에 여유가 생길 시각이 되었습니다"),
     "emergency_stop": Sentence("the emergency stop was released", "긴급 중지가 해제되었습니다"),
     "breaker": Sentence(
         "{provider} works again, or this message tries whether it does",
-        "{provider}가 복구되었거나, 이 메시지로 복구 여부를 확인합니다",
+        "{provider} 연결이 복구되었거나, 이 메시지로 복구 여부를 확인합니다",
     ),
     "rate_limit": Sentence("the rate allowed it", "발송 속도에 여유가 생겼습니다"),
-    "provider_slow": Sentence("it was the turn of what {provider} kept waiting", "느린 {provider}를 기다린 차례입니다"),
+    "provider_slow": Sentence(
+        "it was the turn of what {provider} kept waiting", "느린 {provider} 응답을 기다리던 차례가 되었습니다"
+    ),
 }
 """Why a wait was over."""
+TRIED_AGAIN = Sentence(
+    "the wait after the failure before it was over ({failure})", "앞선 실패 후의 대기 시간이 끝났습니다({failure})"
+)
 STILL: dict[Hold, Sentence] = {
     "scheduled": Sentence("it waited for its time", "예약한 시각을 기다리고 있었습니다"),
     "quiet_hours": Sentence("it waited for the quiet hours to end", "방해 금지 시간이 끝나기를 기다리고 있었습니다"),
@@ -209,7 +229,7 @@ STILL: dict[Hold, Sentence] = {
     "emergency_stop": Sentence("it waited for an emergency stop to end", "긴급 중지 해제를 기다리고 있었습니다"),
     "breaker": Sentence("it waited for {provider} to work again", "{provider} 복구를 기다리고 있었습니다"),
     "rate_limit": Sentence("it waited for its turn at the allowed rate", "발송 속도 한도를 기다리고 있었습니다"),
-    "provider_slow": Sentence("it waited for {provider}, which was slow", "느린 {provider}를 기다리고 있었습니다"),
+    "provider_slow": Sentence("it waited for {provider}, which was slow", "느린 {provider} 응답을 기다리고 있었습니다"),
 }
 """What it waited for when it expired."""
 PERIODS: dict[str, Sentence] = {

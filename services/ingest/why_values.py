@@ -1,6 +1,7 @@
 """The values that a timeline's sentences name, found in an event and written as its reader reads them."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from libs.localtime import Zone, is_zone, local_text
@@ -30,7 +31,6 @@ _PLAIN = (
     "last_status",
     "hours",
     "send_at_local",
-    "scheduled_at",
 )
 """Told as they are."""
 _MOMENTS = {
@@ -57,6 +57,8 @@ def told_by(event: EventView, message: MessageView, language: Language) -> dict[
     return {
         **plain,
         **{name: _moment(data.get(key), zone) for name, key in _MOMENTS.items()},
+        "scheduled_at": _moment(_unix_ms(data.get("scheduled_at")), zone),
+        "failure": failure(event),
         "until": _moment(data.get("due_at_ms", data.get("until_ms")), zone),
         "rate": _number(data.get("rate")),
         "knob": _number(data.get("knob")),
@@ -75,6 +77,12 @@ def told_by(event: EventView, message: MessageView, language: Language) -> dict[
 def revision(event: EventView) -> int:
     """Of a `scheduled` event: how often the time had been set by then, this once included."""
     return int(event.key) if event.key.isdecimal() else 1
+
+
+def failure(event: EventView) -> str:
+    """The class of the failure after which an attempt waited; empty: it waited for something else."""
+    before, _, retry_class = str(event.data.get("waited_for", "")).partition(":")
+    return retry_class if before == "retry" else ""
 
 
 def attempts(event: EventView, message: MessageView) -> int | None:
@@ -105,6 +113,14 @@ def _moment(unix_ms: Any, zone: Zone) -> str:
     if not isinstance(unix_ms, int) or not 0 <= unix_ms <= _LAST_MS:
         return NOT_TOLD
     return f"{local_text(unix_ms, zone)} {zone.name}"
+
+
+def _unix_ms(text: Any) -> int | None:
+    """None: no moment in RFC 3339."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _number(value: Any) -> str:

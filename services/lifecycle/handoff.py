@@ -1,6 +1,7 @@
 """Hand-offs: what is given to the pipeline is recorded with the commit, and published after it (R5)."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +10,7 @@ import msgspec
 from libs import telemetry
 from libs.bus import Bus, PublishFailed
 from libs.envelope import MAX_BYTES, MAX_ITEMS, Accepted, DispatchEnvelope, Lane, encode
-from libs.ids import new_id
+from libs.ids import new_id_at, time_of
 from libs.pg import Connection, Row
 from libs.subjects import dispatch
 
@@ -58,12 +59,17 @@ async def hand_off_again(c: Connection, ids: list[str], repairs: int) -> list[Ha
     for row in await queries.sendable(c, ids):
         groups[str(row["application_id"]), row["lane"]].append(item_of(row))
     handoffs = [
-        Handoff(new_id(), application_id, lane, items[part], repairs)
+        Handoff(_id_in_turn(items[part]), application_id, lane, items[part], repairs)
         for (application_id, lane), items in groups.items()
         for part in cut(len(item.sealed) for item in items)
     ]
     await queries.set_handoff(c, [(item.message_id, h.id) for h in handoffs for item in h.items])
     return await record(c, handoffs)
+
+
+def _id_in_turn(items: list[Accepted]) -> str:
+    """What comes back goes before what never went: hand-offs of an application go out in the order of their ids."""
+    return new_id_at(min(time.time(), *(time_of(item.message_id) for item in items)))
 
 
 def item_of(row: Row) -> Accepted:

@@ -306,12 +306,15 @@ DUE_NOW = """
 SELECT message_id FROM lifecycle.due WHERE due_at <= now() ORDER BY due_at LIMIT $1
 """
 NEXT_DUE_MS = "SELECT (extract(EPOCH FROM min(due_at) - now()) * 1000)::bigint FROM lifecycle.due"
-# Messages are locked before due rows, here as everywhere: record, timekeeper and reconciler cannot deadlock.
+# Messages are locked before due rows, here as everywhere: record, timekeeper and reconciler cannot deadlock. A later
+# message replaces one with its collapse key, unless it was called back, or is not to be shown yet.
 LOCK_DUE_MESSAGES = """
 SELECT m.id, m.application_id, m.status, m.attempt,
     m.collapse_hash IS NOT NULL AND EXISTS (
         SELECT FROM lifecycle.messages AS later
         WHERE later.subscription_id = m.subscription_id AND later.collapse_hash = m.collapse_hash AND later.id > m.id
+            AND later.status <> 'cancelled' AND NOT EXISTS (
+                SELECT FROM lifecycle.due AS d WHERE d.message_id = later.id AND d.reason = 'scheduled')
     ) AS superseded,
     (extract(EPOCH FROM m.created_at) * 1000)::bigint + m.ttl::bigint * 1000 + m.waited_ms AS deadline_ms,
     (extract(EPOCH FROM now()) * 1000)::bigint AS now_ms

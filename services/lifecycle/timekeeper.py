@@ -12,6 +12,8 @@ from .schedule import SCHEDULED
 _PAGE = 500
 _SWEPT, _SWEEPS = 2_000, 100
 """Old rows deleted at once, and how often in a round of housekeeping: more than can become old meanwhile."""
+MOST_ATTEMPTS = 30_000
+"""What was held so often ends: the log counts attempts to 32,767, and some are left for those who send it again."""
 _GOES_ON = ("routed", "retried")
 """Kinds of events after which a message is handed off."""
 
@@ -27,12 +29,14 @@ class Timekeeper:
         await self._publisher.room()
         async with self._pool.connection() as c:
             candidates = await queries.due_now(c, _PAGE)
+            if many := len(candidates) == _PAGE:
+                candidates = await queries_schedule.due_in_turn(c, _PAGE)
         if not candidates:
             return False
         async with self._pool.transaction() as c:
-            handoffs = await _claim(c, candidates)
+            claimed, handoffs = await _claim(c, candidates)
         self._publisher.publish(handoffs)
-        return bool(handoffs) and len(candidates) == _PAGE
+        return many and claimed > 0
 
     async def housekeeping(self) -> bool:
         """Old idempotency keys and counted sends gone, the length of the queue as a metric."""
@@ -46,7 +50,8 @@ class Timekeeper:
         return False
 
 
-async def _claim(c: Connection, candidates: list[str]) -> list[Handoff]:
+async def _claim(c: Connection, candidates: list[str]) -> tuple[int, list[Handoff]]:
+    """How many were taken from `due`, and what goes on."""
     messages = {str(row["id"]): row for row in await queries.lock_due_messages(c, candidates)}
     taken = await queries.take_due(c, list(messages))
     scheduled = [message_id for message_id, (waited_for, _) in taken.items() if waited_for == SCHEDULED]
@@ -61,14 +66,14 @@ async def _claim(c: Connection, candidates: list[str]) -> list[Handoff]:
             longer += [(message_id, held_ms, int(row[1] == "retried"))] if row[1] in _GOES_ON and wait else []
         telemetry.counter("due_claimed_total", reason=waited_for).inc()
     if not rows:
-        return []
+        return len(taken), []
     await queries.append(c, rows)
     changed = [str(row[0]) for row in rows if row[1] != "routed"]
     if changed:
         await queries.update_projection(c, changed)
     if longer:
         await queries.extend(c, longer)
-    return await hand_off_again(c, [str(row[0]) for row in rows if row[1] in _GOES_ON], 0)
+    return len(taken), await hand_off_again(c, [str(row[0]) for row in rows if row[1] in _GOES_ON], 0)
 
 
 def _event(message: Row, waited_for: str, held_ms: int, revision: int | None) -> tuple[object, ...] | None:
@@ -85,6 +90,9 @@ def _event(message: Row, waited_for: str, held_ms: int, revision: int | None) ->
         return _row(base, "expired", message["attempt"], "ttl", "expired", data)
     if message["superseded"]:
         return _row(base, "superseded", message["attempt"], "", "superseded", {"waited_for": waited_for})
+    if message["attempt"] >= MOST_ATTEMPTS:
+        data = {"count": message["attempt"], "waited_for": waited_for}
+        return _row(base, "failed", message["attempt"], "attempts", "too_many_attempts", data)
     data = {"waited_for": waited_for}
     if revision is not None:
         data |= {"waited_ms": held_ms}

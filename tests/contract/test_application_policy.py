@@ -169,12 +169,31 @@ async def test_many_ask_at_once_and_each_gets_its_own(bus: Bus, application_id: 
 async def test_a_setting_from_before_that_cannot_be_read_hides_no_other(
     bus: Bus, application_id: str, database: Database
 ) -> None:
-    stored = {**ALL, "quiet_hours": {"from": 22}, "timezone": "Mars", "rates": {"sms": 1}}
+    stored = {**ALL, "quiet_hours": {"from": 22}, "timezone": "Mars", "rates": {"sms": 1}, "colour": None}
     async with single_connection(database.admin_dsn) as admin:
         await admin.execute("UPDATE application.applications SET settings = $2 WHERE id = $1", application_id, stored)
     found = await policy(bus, application_id)
     assert (found.timezone, found.quiet_hours, found.rates) == (None, None, {})
     assert (found.receipt_timeout_hours, len(found.frequency_caps)) == (48, 2)
+    async with single_connection(database.admin_dsn) as admin:
+        nothing = dict.fromkeys(ALL)
+        await admin.execute("UPDATE application.applications SET settings = $2 WHERE id = $1", application_id, nothing)
+    assert await policy(bus, application_id) == Policy()
+
+
+async def test_a_setting_from_before_that_cannot_be_read_stands_in_no_other_changes_way(
+    bus: Bus, application_id: str, database: Database
+) -> None:
+    stored = {**ALL, "quiet_hours": {"from": 22}, "timezone": "Mars"}
+    async with single_connection(database.admin_dsn) as admin:
+        await admin.execute("UPDATE application.applications SET settings = $2 WHERE id = $1", application_id, stored)
+    assert (await change(bus, application_id, {}, name="Renamed", tier="premium")).name == "Renamed"
+    changed = await change(bus, application_id, {"timezone": "Asia/Seoul", "rates": {"apns": 7}})
+    assert changed.settings == {**stored, "timezone": "Asia/Seoul", "rates": {"apns": 7}}
+    with pytest.raises(ValidationFailed) as refused:
+        await change(bus, application_id, {"quiet_hours": {"from": 23}})
+    assert set(refused.value.details["fields"]) == {"settings.quiet_hours.start"}
+    assert "quiet_hours" not in (await change(bus, application_id, {"quiet_hours": None})).settings
 
 
 async def test_the_audit_log_names_what_was_changed_without_values(bus: Bus, application_id: str) -> None:

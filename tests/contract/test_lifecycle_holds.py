@@ -20,28 +20,29 @@ async def service(database: Database, bus: Bus, key_ring_file: Path) -> AsyncIte
         yield harness
 
 
-async def held_for_the(service: LifecycleHarness, attempt: int, message_id: str, reason: str = "rate_limit") -> None:
+async def held_for_the(service: LifecycleHarness, attempt: int, message_id: str) -> None:
     """As if all attempts so far had been held, and this one's wait were over."""
-    data = '{"waited_for": "rate_limit", "waited_ms": 0, "uncounted": 1}'
+    data = f'{{"waited_for": "rate_limit", "waited_ms": 0, "uncounted": {attempt - 1}}}'
     async with single_connection(service.database.admin_dsn) as c, c.transaction():
         await c.execute("SELECT set_config('automata.epoch', '1', true)")
         await c.execute(
             """INSERT INTO lifecycle.message_events (message_id, kind, attempt, key, application_id, data)
-            SELECT $1, 'retried', n, '', $2, $4::jsonb FROM generate_series(2, $3::integer) AS n""",
+            VALUES ($1, 'retried', $2, '', $3, $4::text::jsonb)""",
             message_id,
-            APPLICATION,
             attempt,
+            APPLICATION,
             data,
         )
         await c.execute(
-            "UPDATE lifecycle.messages SET attempt = $2, uncounted = $2 - 1 WHERE id = $1", message_id, attempt
+            "UPDATE lifecycle.messages SET attempt = $2, uncounted = $2 - 1::smallint WHERE id = $1",
+            message_id,
+            attempt,
         )
         await c.execute(
             """INSERT INTO lifecycle.due (message_id, application_id, lane, due_at, reason)
-            VALUES ($1, $2, 'normal', now(), $3)""",
+            VALUES ($1, $2, 'normal', now(), 'rate_limit')""",
             message_id,
             APPLICATION,
-            reason,
         )
 
 
@@ -56,5 +57,5 @@ async def test_a_message_that_was_held_too_often_fails_and_stops_nobody(service:
     assert [(item.message_id, item.attempt) for item in envelope.items] == [(other.message_id, 3)]
     view = await having(service, tired.message_id, "failed")
     assert (view.status, view.reason, view.next_attempt_at_ms) == ("failed", "too_many_attempts", None)
-    assert told(view, "failed")[0].data == {"attempts": 32_767, "waited_for": "rate_limit"}
+    assert told(view, "failed")[0].data == {"count": 32_767, "waited_for": "rate_limit"}
     await same_after_rebuild(service)

@@ -40,7 +40,7 @@ async def test_what_is_open_is_told_with_its_reason_in_english_and_korean(whole:
     assert found["since"] < found["next_probe_at"]
     (korean,) = (await shop.get("/application/breakers", headers=KOREAN)).data["breakers"]
     assert korean["why"] == (
-        "APNs가 애플리케이션의 자격 증명을 받아들이지 않습니다(ExpiredProviderToken). 다시 설정할 때까지 메시지가 "
+        "APNs에서 애플리케이션의 자격 증명을 받아들이지 않습니다(ExpiredProviderToken). 다시 설정할 때까지 메시지가 "
         "대기합니다."
     )
 

@@ -84,7 +84,7 @@ class TestAtAMoment:
         await until(went)
         told = await timeline(shop, message)
         assert "next_attempt_at" not in told
-        assert told["events"][-1]["why"].startswith("Its time had come: it was handed to the APNs sender")
+        assert told["events"][-1]["why"].startswith("Its time had come, and it was handed on")
         answer = await shop.post(f"/messages/{message}/reschedule", {"scheduled_at": after(days=1)})
         assert (answer.status, answer.code) == (400, "message_already_processed")
 

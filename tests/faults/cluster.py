@@ -142,9 +142,12 @@ class ClusterSystem(System):
 
     async def ready(self, name: str) -> None:
         """For a NATS server: it has caught up as well, so that the next one may fail."""
-        node = next((node for node in self.nodes if node.name == name), None)
-        if node is not None:
-            await until(partial(nats_nodes.is_current, node), f"{name} has caught up", BACK_SECONDS)
+        for node in self.nodes:
+            if node.name == name:
+                await until(partial(nats_nodes.is_current, node), f"{name} has caught up", BACK_SECONDS)
+        for database in self.databases:
+            if database.name == name:
+                await until(partial(database.fetchval, "SELECT true"), f"{name} lets clients in", BACK_SECONDS)
         await super().ready(name)
 
     async def stop(self, name: str) -> None:

@@ -274,3 +274,37 @@ def test_with_consent_to_the_night_quiet_hours_still_count() -> None:
     found = asked(AD, "2026-07-01T23:00:00+09:00", Policy(quiet_hours=NIGHT), to=KOREAN, night_consent=True)
     assert found is not None
     assert found.reason == "quiet_hours"
+
+
+@pytest.mark.parametrize("moment", ["07:59", "08:00", "12:00", "20:59", "21:00", "23:30"])
+@pytest.mark.parametrize("hours", [("08:00", "21:00"), ("07:00", "21:30"), ("08:00", "07:59")])
+def test_what_no_hour_is_left_for_fails_and_says_so(moment: str, hours: tuple[str, str]) -> None:
+    """Held, it would wait from one window to the next for ever: waiting does not count towards the ttl."""
+    policy = Policy(quiet_hours=QuietHours(*hours))
+    found = asked(AD, f"2026-07-02T{moment}:00+09:00", policy, to=KOREAN)
+    assert found is not None
+    assert (found.kind, found.reason, found.hold_until_ms) == ("failed", "no_open_hours", None)
+    assert found.data == {
+        "timezone": "Asia/Seoul",
+        "timezone_from": "country",
+        "start": hours[0],
+        "end": hours[1],
+        "rule": "application",
+    }
+
+
+@pytest.mark.parametrize("hours", [("08:01", "21:00"), ("08:00", "20:59"), ("09:00", "08:00"), ("21:00", "20:59")])
+def test_a_minute_a_day_is_an_hour_that_is_left(hours: tuple[str, str]) -> None:
+    policy = Policy(quiet_hours=QuietHours(*hours))
+    for moment in ("07:00", "12:00", "22:00"):
+        found = asked(AD, f"2026-07-02T{moment}:00+09:00", policy, to=KOREAN)
+        assert found is not None
+        assert found.kind == "held"
+
+
+def test_what_is_dropped_after_the_night_waits_for_the_night_to_end() -> None:
+    policy = Policy(quiet_hours=QuietHours("08:00", "21:00", action="drop"))
+    by_night, by_day = (asked(AD, f"2026-07-02T{at}:00+09:00", policy, to=KOREAN) for at in ("22:00", "09:00"))
+    assert by_night is not None
+    assert by_day is not None
+    assert (by_night.reason, by_night.kind, by_day.reason, by_day.kind) == ("ad_night", "held", "quiet_hours", "failed")

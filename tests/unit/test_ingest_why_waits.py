@@ -40,7 +40,30 @@ AT_ONCE = "2026-07-01 00:00 UTC"
         ),
         (
             event("routed", key="scheduled:1", reason="scheduled", waited_for="scheduled", waited_ms=93_600_000),
-            "Its time had come: it was handed to the APNs sender: it had waited for 1 d 2 h.",
+            "Its time had come, and it was handed on: it had waited for 1 d 2 h.",
+        ),
+        (
+            event("routed", key="h", reason="handed_off_again", repair=1),
+            "It was lost on its way to the sender, and was handed on again.",
+        ),
+        (
+            event(
+                "scheduled",
+                key="2",
+                due_at_ms=NINE,
+                scheduled_at="2026-06-30T23:59:59.250Z",
+                send_at_local="09:00",
+                **SEOUL,
+            ),
+            (
+                "Given another time: it is to be sent at 2026-07-01 09:00 Asia/Seoul: asked for at 09:00 of the "
+                "recipient's time; not before 2026-07-01 08:59:59 Asia/Seoul; the time zone is that of the "
+                "subscription's country; its time was set 2 times."
+            ),
+        ),
+        (
+            event("retried", 2, waited_for="retry:network"),
+            "Attempt 2 began: the wait after the failure before it was over (network).",
         ),
         (
             event("held", reason="quiet_hours", rule="application", **NIGHT),
@@ -60,7 +83,7 @@ AT_ONCE = "2026-07-01 00:00 UTC"
         (
             event("held", reason="frequency_cap", category="ad", **CAP),
             (
-                "Held back: within the last day 3 messages went to this person, and 3 are the limit; it goes on at "
+                "Held back: 3 went to this person within the last day, and the limit is 3; it goes on at "
                 f"{AT_ONCE}: only those of category ad count."
             ),
         ),
@@ -105,7 +128,21 @@ AT_ONCE = "2026-07-01 00:00 UTC"
         ),
         (
             event("failed", reason="frequency_cap", category=None, **CAP),
-            "Not sent: within the last day 3 messages went to this person, and 3 are the limit.",
+            "Not sent: 3 went to this person within the last day, and the limit is 3.",
+        ),
+        (
+            event("failed", reason="no_open_hours", rule="application", start="08:00", end="21:00", **SEOUL),
+            (
+                "Not sent: it is advertising, for which quiet hours (08:00 to 21:00) and the night leave no time of "
+                "day: the application's quiet hours; the time zone is that of the subscription's country."
+            ),
+        ),
+        (
+            event("failed", 30_000, reason="too_many_attempts", count=30_000, waited_for="rate_limit"),
+            (
+                "Given up after 30000 attempts, most of which were held back: it waited for its turn at the allowed "
+                "rate."
+            ),
         ),
         (
             event("errored", 1, reason="timeout", retry_class="network", retry_at_ms=NINE),
@@ -121,8 +158,8 @@ AT_ONCE = "2026-07-01 00:00 UTC"
         (
             event("expired", key="ttl", reason="expired", deadline_ms=NINE, last_reason="timeout"),
             (
-                f"It expired before it could be sent: its time to live ended at {AT_ONCE}; the last attempt ended with "
-                "timeout."
+                "It expired before it could be sent: another attempt would have come after the end of its time to "
+                f"live at {AT_ONCE}; the last attempt ended with timeout."
             ),
         ),
         (
@@ -149,6 +186,15 @@ def test_a_wait_that_is_over_says_so(hold: Hold) -> None:
     assert explain_event(one, found, "en").startswith("Attempt 2 began: ")
     assert explain_event(one, found, "en").endswith("; it had waited for 3 h 3 min.")
     assert explain_event(one, found, "ko").endswith("; 3시간 3분 동안 기다렸습니다.")
+
+
+@pytest.mark.parametrize("kind", ["sent", "errored", "failed", "held", "retried", "expired"])
+def test_korean_particles_fit_every_provider(kind: str) -> None:
+    """The name APNs ends in a vowel when read aloud, FCM in a consonant: what depends on that is never said."""
+    for hold in WAITS:
+        one = event(kind, reason=hold, waited_for=hold, knob=None)
+        text = explain_event(one, message(one, channel="fcm"), "ko")
+        assert not re.search(r"FCM[가이은는을를와과]", text)
 
 
 def test_what_waits_is_explained_by_what_it_waits_for() -> None:

@@ -1,0 +1,232 @@
+"""Whose turn it is when very much is due or waits: no application, no lane and no message is kept back by others'."""
+
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from libs.config import Database as DatabaseSettings
+from libs.envelope import Outcome
+from libs.ids import new_id
+from libs.pg import Pool, connect_pool
+from services.lifecycle import handoff, queries, timekeeper, window
+from services.lifecycle.handoff import Handoff, Publisher
+from services.lifecycle.timekeeper import Timekeeper
+from services.lifecycle.window import Window
+from tests.contract.aged_log import APPLICATION, AgedLog, now
+from tests.databases import Database
+
+OTHER = new_id()
+FILL = """
+WITH made AS (
+    INSERT INTO lifecycle.messages (id, application_id, subscription_id, channel, lane, category, ttl, handoff_id)
+    SELECT uuidv7(), $1, gen_random_uuid(), 'apns', $2, 'info', 86400, gen_random_uuid()
+    FROM generate_series(1, $3) RETURNING id, application_id, lane
+), told AS (
+    INSERT INTO lifecycle.message_events (message_id, kind, attempt, key, application_id, data, sealed)
+    SELECT id, 'created', 1, '', application_id, '{}', '\\x00' FROM made
+)
+INSERT INTO lifecycle.due (message_id, application_id, lane, due_at, reason)
+SELECT id, application_id, lane, now() - $4::float8 * interval '1 second', $5 FROM made
+"""
+
+
+class Collected(Publisher):
+    """What would be published."""
+
+    def __init__(self) -> None:
+        self.handoffs: list[Handoff] = []
+
+    async def room(self) -> None:
+        pass
+
+    def publish(self, handoffs: list[Handoff], _: float | None = None) -> None:
+        self.handoffs += [each for each in handoffs if each.published]
+
+    def taken(self) -> set[tuple[str, str]]:
+        return {(each.application_id, each.lane) for each in self.handoffs}
+
+    def ids(self) -> list[str]:
+        return [item.message_id for each in self.handoffs for item in each.items]
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[Pool]:
+    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=4), prepare=queries.SET_EPOCH)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+def log(pool: Pool, database: Database) -> AgedLog:
+    return AgedLog(pool, database)
+
+
+@pytest.fixture
+def published() -> Collected:
+    return Collected()
+
+
+async def due(
+    pool: Pool, count: int, late: float, application_id: str = APPLICATION, lane: str = "normal", why: str = "scheduled"
+) -> None:
+    """Messages whose time came `late` seconds ago."""
+    async with pool.connection() as c:
+        await c.execute(FILL, application_id, lane, count, late, why)
+
+
+async def wait(log: AgedLog, ids: list[str], why: str = "retry:network", seconds: float = 0) -> None:
+    async with log.pool.connection() as c:
+        rows = [(i, APPLICATION, "normal", int(seconds * 1000), why) for i in ids]
+        await queries.insert_due(c, rows)
+
+
+# the timekeeper -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_campaign_that_is_due_at_once_keeps_back_nobody_else(pool: Pool, published: Collected) -> None:
+    """Longer overdue than all others, and more than a page of it."""
+    await due(pool, 3 * timekeeper._PAGE, 60)
+    await due(pool, 1, 0, OTHER)
+    await due(pool, 1, 0, APPLICATION, "critical")
+    assert await Timekeeper(pool, published).round()
+    assert published.taken() == {(APPLICATION, "normal"), (APPLICATION, "critical"), (OTHER, "normal")}
+
+
+async def test_of_more_applications_than_a_page_has_messages_the_urgent_and_the_oldest_go_first(
+    pool: Pool, published: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timekeeper, "_PAGE", 4)
+    applications = [new_id() for _ in range(9)]
+    for place, application_id in enumerate(applications):
+        await due(pool, 2, 60 - place, application_id)
+    await due(pool, 2, 0, applications[8], "critical")
+    keeper = Timekeeper(pool, published)
+    assert await keeper.round()
+    assert published.taken() == {(i, "normal") for i in applications[:3]} | {(applications[8], "critical")}
+    while await keeper.round():
+        pass
+    await keeper.round()
+    assert len(published.ids()) == 20
+
+
+async def test_what_waits_for_somebody_or_is_not_due_takes_no_turn(pool: Pool, published: Collected) -> None:
+    await due(pool, 600, 60)
+    await due(pool, 600, -3_600, OTHER)
+    await due(pool, 600, -(10**8), OTHER, "critical", "emergency_stop:apns")
+    keeper = Timekeeper(pool, published)
+    while await keeper.round():
+        pass
+    await keeper.round()
+    assert published.taken() == {(APPLICATION, "normal")}
+    assert len(published.ids()) == 600
+
+
+async def test_messages_that_nobody_can_take_do_not_stand_before_others(pool: Pool, published: Collected) -> None:
+    """A transaction has them; or the log was damaged, and their rows are gone."""
+    await due(pool, 2 * timekeeper._PAGE, 60)
+    async with pool.transaction() as c:
+        await c.execute("SELECT FROM lifecycle.messages FOR NO KEY UPDATE")
+        await due(pool, 1, 0, OTHER)
+        assert not await Timekeeper(pool, published).round() or published.taken()
+        assert published.taken() == {(OTHER, "normal")}
+
+
+async def test_a_page_of_which_all_has_expired_is_followed_by_the_next_at_once(pool: Pool, log: AgedLog) -> None:
+    await due(pool, timekeeper._PAGE + 1, 60, why="retry:network")
+    await log.owner("UPDATE lifecycle.messages SET created_at = now() - interval '2 days'")
+    assert await Timekeeper(pool, Collected()).round()
+
+
+async def test_a_storm_of_retries_is_worked_off_at_three_thousand_a_second(pool: Pool, published: Collected) -> None:
+    """Some 13,000 on an idle machine."""
+    await due(pool, 12_000, 60, why="retry:outage")
+    keeper = Timekeeper(pool, published)
+    await keeper.round()
+    began = time.perf_counter()
+    while await keeper.round():
+        pass
+    assert len(published.ids()) >= 4_000, "the first window"
+    assert 11_500 / (time.perf_counter() - began) > 3_000
+
+
+# collapse keys --------------------------------------------------------------------------------------------------------
+
+
+async def superseding(log: AgedLog) -> tuple[str, str]:
+    """Two messages of one subscription and collapse key, the earlier one to be tried again now."""
+    earlier, later = await log.message(now() - timedelta(minutes=1)), await log.message()
+    await log.owner("UPDATE lifecycle.messages SET collapse_hash = '\\x01', subscription_id = application_id")
+    await wait(log, [earlier])
+    return earlier, later
+
+
+async def test_a_later_message_replaces_one_that_is_to_be_tried_again(
+    log: AgedLog, pool: Pool, published: Collected
+) -> None:
+    earlier, _ = await superseding(log)
+    await Timekeeper(pool, published).round()
+    assert (await log.row(earlier))["reason"] == "superseded"
+
+
+async def test_a_message_for_next_month_replaces_nothing_today(log: AgedLog, pool: Pool, published: Collected) -> None:
+    earlier, later = await superseding(log)
+    await wait(log, [later], "scheduled", 30 * 86_400)
+    await Timekeeper(pool, published).round()
+    assert published.ids() == [earlier]
+
+
+async def test_a_message_that_was_called_back_replaces_nothing(log: AgedLog, pool: Pool, published: Collected) -> None:
+    earlier, later = await superseding(log)
+    async with pool.connection() as c:
+        await queries.append(c, [(later, "cancelled", 1, "", APPLICATION, 0, None, {})])
+        await queries.update_projection(c, [later])
+    await Timekeeper(pool, published).round()
+    assert published.ids() == [earlier]
+
+
+# the window -----------------------------------------------------------------------------------------------------------
+
+
+async def waiting_campaign(log: AgedLog, handoffs: int = 3, size: int = 10) -> list[str]:
+    """Hand-offs that wait for room, oldest first."""
+    found = []
+    for _ in range(handoffs):
+        handoff_id = new_id()
+        ids = [await log.message(handoff_id=handoff_id) for _ in range(size)]
+        await log.handoff(handoff_id, ids, now() + timedelta(days=1), published=False)
+        found += ids
+    return found
+
+
+async def test_what_comes_back_goes_before_what_never_went(
+    log: AgedLog, pool: Pool, published: Collected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry or a message that its rate held back does not wait for the whole campaign behind it once more."""
+    monkeypatch.setattr(handoff, "WINDOW", 10)
+    monkeypatch.setattr(window, "WINDOW", 10)
+    earlier = [await log.message(now() - timedelta(minutes=1)) for _ in range(10)]
+    campaign = await waiting_campaign(log)
+    await wait(log, earlier, "rate_limit")
+    await Timekeeper(pool, published).round()
+    assert published.ids() == [], "others wait already"
+    await Window(pool, published, "normal").round()
+    assert published.ids() == sorted(earlier)
+    await log.report(*(Outcome(i, "sent", 2, "call", 0) for i in earlier))
+    one = Window(pool, published, "normal")
+    await one.round()
+    assert published.ids()[10:] == campaign[:10]
+
+
+async def test_an_id_of_no_time_comes_back_all_the_same(log: AgedLog, pool: Pool, published: Collected) -> None:
+    odd = "ffffffff-ffff-4fff-bfff-ffffffffffff"
+    await due(pool, 1, 0)
+    await log.owner(
+        "ALTER TABLE lifecycle.messages DISABLE TRIGGER ALL",
+        f"UPDATE lifecycle.due SET message_id = '{odd}'",
+        f"UPDATE lifecycle.messages SET id = '{odd}'",
+        f"UPDATE lifecycle.message_events SET message_id = '{odd}'",
+    )
+    await Timekeeper(pool, published).round()
+    assert published.ids() == [odd]
