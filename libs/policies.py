@@ -27,6 +27,8 @@ class _Known(msgspec.Struct):
     """None: never heard of yet."""
     ask_at: float
     """Monotonic seconds."""
+    broken: bool = False
+    """The last answer was none."""
 
 
 class PolicyBoard:
@@ -64,17 +66,21 @@ class PolicyBoard:
 
     async def _ask(self, application_id: str) -> Policy | None:
         """What is known from now on."""
-        known = self._known.get(application_id)
-        policy = known.policy if known else None
+        known = self._known.get(application_id) or _Known(None, 0.0)
+        policy, broken = known.policy, False
         try:
             policy = await self._answer(application_id)
-        except (SignalError, msgspec.ValidationError) as error:  # away, broken, or of another version
+        except ServiceUnavailable:
             if self._answered:
-                _log.warning("policies_unknown", error_type=type(error).__name__)
+                _log.warning("policies_unknown")
             self._answered = False
+        except (SignalError, msgspec.ValidationError) as error:  # broken, or of another version: for this one
+            broken = self._answered = True
+            if not known.broken:
+                _log.warning("policy_unknown", application_id=application_id, error_type=type(error).__name__)
         else:
             self._answered = True
-        self._keep(application_id, policy)
+        self._keep(application_id, policy, broken)
         return policy
 
     async def _answer(self, application_id: str) -> Policy:
@@ -84,9 +90,9 @@ class PolicyBoard:
         except ResourceNotFound:
             return Policy()
 
-    def _keep(self, application_id: str, policy: Policy | None) -> None:
+    def _keep(self, application_id: str, policy: Policy | None, broken: bool) -> None:
         lasts = UNKNOWN_SECONDS if policy is None else FRESH_SECONDS
-        self._known[application_id] = _Known(policy, self._clock.monotonic() + lasts)
+        self._known[application_id] = _Known(policy, self._clock.monotonic() + lasts, broken)
         self._known.move_to_end(application_id)
         if len(self._known) > APPLICATIONS:
             self._known.popitem(last=False)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import msgspec
 
@@ -64,11 +64,11 @@ async def hand_off_again(c: Connection, ids: list[str], repairs: int) -> list[Ha
         for part in cut(len(item.sealed) for item in items)
     ]
     await queries.set_handoff(c, [(item.message_id, h.id) for h in handoffs for item in h.items])
-    return await record(c, handoffs)
+    return await record(c, handoffs, again=True)
 
 
 def _id_in_turn(items: list[Accepted]) -> str:
-    """What comes back goes before what never went: hand-offs of an application go out in the order of their ids."""
+    """Of what comes back: hand-offs that wait for room go out in the order of their ids, so these are the first."""
     return new_id_at(min(time.time(), *(time_of(item.message_id) for item in items)))
 
 
@@ -83,8 +83,9 @@ def item_of(row: Row) -> Accepted:
     )
 
 
-async def record(c: Connection, handoffs: list[Handoff]) -> list[Handoff]:
-    """Within the caller's transaction. What does not fit the window of its application and lane waits (R11)."""
+async def record(c: Connection, handoffs: list[Handoff], *, again: bool = False) -> list[Handoff]:
+    """Within the caller's transaction. What does not fit the window of its application and lane waits (R11); `again`:
+    it went before, and need not stand behind what did not."""
     if not handoffs:
         return []
     rows = [
@@ -98,16 +99,18 @@ async def record(c: Connection, handoffs: list[Handoff]) -> list[Handoff]:
         )
         for h in handoffs
     ]
-    now = await queries_window.insert_handoffs(c, rows, WINDOW)
+    now = await queries_window.insert_handoffs(c, rows, WINDOW, again=again)
     return [msgspec.structs.replace(h, published=h.id in now) for h in handoffs]
 
 
 class Publisher:
     """Publishes hand-offs in the background, a bounded number at a time. What fails is the reconciler's to find."""
 
-    def __init__(self, bus: Bus, timeout: float) -> None:
+    def __init__(self, bus: Bus, timeout: float, failed: Callable[[Handoff], Awaitable[None]] | None = None) -> None:
+        """`failed` is told of each that could not be published; it raises nothing."""
         self._bus = bus
         self._timeout = timeout
+        self._failed = failed
         self._slots = asyncio.Semaphore(_OUTSTANDING)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -116,10 +119,10 @@ class Publisher:
         async with self._slots:
             return
 
-    def publish(self, handoffs: list[Handoff]) -> None:
-        """Those that may be, until `timeout` from now, the wait for room included: what is published later may be
-        handed off twice."""
-        deadline = asyncio.get_running_loop().time() + self._timeout
+    def publish(self, handoffs: list[Handoff], since: float | None = None) -> None:
+        """Those that may be, until `timeout` from now or from `since`, the loop's time at which their transaction
+        began; the wait for room included. What is published later may be handed off twice."""
+        deadline = (asyncio.get_running_loop().time() if since is None else since) + self._timeout
         for handoff in handoffs:
             if not handoff.published:
                 continue
@@ -141,3 +144,5 @@ class Publisher:
                 await self._bus.publish(dispatch(handoff.lane), payload, msg_id=handoff.id, timeout=left)
             except PublishFailed:
                 _log.warning("handoff_unpublished", handoff_id=handoff.id, lane=handoff.lane)
+                if self._failed is not None:
+                    await self._failed(handoff)

@@ -6,39 +6,45 @@ from typing import NamedTuple
 from libs.pg import Connection, Row
 
 
-def _unfinished(window: str) -> str:
-    """Of `p`, an application and lane: what is published and not yet forgotten, and what a rate or a slow provider sent
-    back to `due`, counted up to `window`."""
-    return f"""
-    (SELECT coalesce(sum(o.size), 0) FROM lifecycle.handoffs AS o
-        WHERE o.application_id = p.application_id AND o.lane = p.lane AND o.published)
-    + (SELECT count(*) FROM (
+# Of `p`, an application and lane: what is published and not yet forgotten.
+_PUBLISHED = """(
+    SELECT coalesce(sum(o.size), 0) FROM lifecycle.handoffs AS o
+    WHERE o.application_id = p.application_id AND o.lane = p.lane AND o.published)"""
+
+
+def _pressed(window: str) -> str:
+    """Of `p`: what a rate or a slow provider sent back to `due`, counted up to `window`."""
+    return f"""(
+    SELECT count(*) FROM (
         SELECT FROM lifecycle.due AS d
         WHERE d.application_id = p.application_id AND d.lane = p.lane AND d.reason IN ('rate_limit', 'provider_slow')
         LIMIT {window}) AS pressed)"""  # noqa: S608 - made of constants
 
 
-# What does not fit the window of its application and lane waits, and so does all that comes after it.
+# What does not fit the window of its application and lane waits, and so does all that comes after it; but what went
+# before and comes back goes before what never went. Nothing is counted where others wait.
 INSERT_HANDOFFS = f"""
 WITH given AS (
     SELECT h.*, sum(h.size) OVER (PARTITION BY h.application_id, h.lane ORDER BY h.place) - h.size AS before
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::bigint[])
         WITH ORDINALITY AS h (id, application_id, lane, ids, repairs, size, expires_at_ms, place)
 ), crowded AS MATERIALIZED (
-    SELECT p.application_id, p.lane, {_unfinished("$8")} AS unfinished,
-        EXISTS (
-            SELECT FROM lifecycle.handoffs AS w
-            WHERE w.application_id = p.application_id AND w.lane = p.lane AND NOT w.published) AS waiting
+    SELECT p.application_id, p.lane, CASE
+        WHEN NOT $9::boolean AND (
+            SELECT true FROM lifecycle.handoffs AS w
+            WHERE w.application_id = p.application_id AND w.lane = p.lane AND NOT w.published LIMIT 1) THEN $8
+        ELSE {_PUBLISHED} + {_pressed("$8")}
+    END AS unfinished
     FROM (SELECT DISTINCT application_id, lane FROM given) AS p
 )
 INSERT INTO lifecycle.handoffs (id, application_id, lane, message_ids, repairs, size, expires_at, published)
 SELECT g.id, g.application_id, g.lane, string_to_array(g.ids, ',')::uuid[], g.repairs, g.size,
-    to_timestamp(g.expires_at_ms / 1000.0), NOT c.waiting AND c.unfinished + g.before < $8
+    to_timestamp(g.expires_at_ms / 1000.0), c.unfinished + g.before < $8
 FROM given AS g
 JOIN crowded AS c ON c.application_id = g.application_id AND c.lane = g.lane
 RETURNING id, published
 """  # noqa: S608 - made of constants
-# One step of the index for each application that waits in the lane, however much.
+# One step of the index for each application that waits in the lane, however much. Those of $3 count as full.
 WAITING = f"""
 WITH RECURSIVE waiting AS (
     (SELECT application_id FROM lifecycle.handoffs
@@ -50,10 +56,13 @@ WITH RECURSIVE waiting AS (
         WHERE h.lane = $1 AND NOT h.published AND h.application_id > waiting.application_id
         ORDER BY h.application_id LIMIT 1) AS following
 )
-SELECT p.application_id, greatest(0, $2 - {_unfinished("$2")}) AS room
+SELECT p.application_id, due.pressed, greatest(0, $2 - due.pressed - {_PUBLISHED}) AS room
 FROM (SELECT application_id, $1::text AS lane FROM waiting) AS p
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN p.application_id = ANY ($3::uuid[]) THEN $2 ELSE {_pressed("$2")} END AS pressed) AS due
 """  # noqa: S608 - made of constants
-# The oldest first, while there is room. Their age counts from now on: the reconciler looks for what was published.
+# The oldest first, while there is room; what is just being cancelled is left to the next round, so that nobody waits in
+# a circle. Their age counts from now on: the reconciler looks for what was published.
 PUBLISH = """
 UPDATE lifecycle.handoffs AS h SET published = true, created_at = now()
 FROM unnest($2::uuid[], $3::bigint[]) AS r (application_id, room)
@@ -63,7 +72,7 @@ CROSS JOIN LATERAL (
         FROM (
             SELECT id, size FROM lifecycle.handoffs
             WHERE lane = $1 AND application_id = r.application_id AND NOT published
-            ORDER BY id LIMIT 100 FOR UPDATE) AS w) AS picked
+            ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED) AS w) AS picked
     WHERE picked.before < r.room) AS next
 WHERE h.id = next.id
 RETURNING h.id, h.application_id, h.repairs
@@ -103,6 +112,7 @@ LOOKED_AT = """
 SELECT max(id::text) AS last, count(*) AS handoffs FROM (
     SELECT id FROM lifecycle.handoffs WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3) AS looked_at
 """
+NOT_PUBLISHED = "UPDATE lifecycle.handoffs SET repairs = repairs - 1 WHERE id = $1 AND repairs > 0"
 # Which of these messages wait in a hand-off that nobody has published, and that nobody can publish meanwhile.
 LOCK_UNPUBLISHED = """
 SELECT id FROM lifecycle.handoffs WHERE id = ANY ($1::uuid[]) AND NOT published ORDER BY id FOR UPDATE
@@ -119,22 +129,38 @@ class NewHandoff(NamedTuple):
     """When the first of its messages expires."""
 
 
-async def insert_handoffs(c: Connection, handoffs: Sequence[NewHandoff], window: int) -> set[str]:
-    """Returns the ids of those that may be published at once; the others wait."""
+class Room(NamedTuple):
+    """What may be published for an application that waits."""
+
+    messages: int
+    pressed: int
+    """Unfinished messages of it that a rate or a slow provider sent back."""
+
+
+async def insert_handoffs(
+    c: Connection, handoffs: Sequence[NewHandoff], window: int, *, again: bool = False
+) -> set[str]:
+    """Returns the ids of those that may be published at once; the others wait. `again`: their messages went before."""
     ids, applications, lanes, members, repairs, expiries = zip(*handoffs, strict=True)
     texts, sizes = [",".join(each) for each in members], [len(each) for each in members]
-    rows = await c.fetch(INSERT_HANDOFFS, ids, applications, lanes, texts, repairs, sizes, expiries, window)
+    rows = await c.fetch(INSERT_HANDOFFS, ids, applications, lanes, texts, repairs, sizes, expiries, window, again)
     return {str(row["id"]) for row in rows if row["published"]}
 
 
-async def waiting(c: Connection, lane: str, window: int) -> dict[str, int]:
-    """Application id to the messages that may be published for it now."""
-    return {str(row["application_id"]): int(row["room"]) for row in await c.fetch(WAITING, lane, window)}
+async def waiting(c: Connection, lane: str, window: int, full: Sequence[str] = ()) -> dict[str, Room]:
+    """By application id. Those that are known to be `full` are not counted."""
+    rows = await c.fetch(WAITING, lane, window, full)
+    return {str(row["application_id"]): Room(int(row["room"]), row["pressed"]) for row in rows}
 
 
 async def publish(c: Connection, lane: str, rooms: dict[str, int]) -> list[Row]:
     """The hand-offs (id, application id, repairs) that are to be published after the commit."""
     return await c.fetch(PUBLISH, lane, list(rooms), list(rooms.values()))
+
+
+async def not_published(c: Connection, handoff_id: str) -> None:
+    """What NATS never stored was not lost by those who work on it: that repair does not count."""
+    await c.execute(NOT_PUBLISHED, handoff_id)
 
 
 async def contents(c: Connection, handoff_ids: Sequence[str]) -> list[Row]:

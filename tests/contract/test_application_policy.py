@@ -192,7 +192,7 @@ async def test_a_setting_from_before_that_cannot_be_read_stands_in_no_other_chan
     assert changed.settings == {**stored, "timezone": "Asia/Seoul", "rates": {"apns": 7}}
     with pytest.raises(ValidationFailed) as refused:
         await change(bus, application_id, {"quiet_hours": {"from": 23}})
-    assert set(refused.value.details["fields"]) == {"settings.quiet_hours.start"}
+    assert set(refused.value.details["fields"]) == {"settings.quiet_hours.from"}
     assert "quiet_hours" not in (await change(bus, application_id, {"quiet_hours": None})).settings
 
 

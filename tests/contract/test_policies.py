@@ -30,11 +30,12 @@ class Peer:
         self.answers = asyncio.Event()
         self.answers.set()
         self.broken = False
+        self.broken_for: set[str] = set()
 
     async def answer(self, request: rpc.GetPolicy) -> rpc.PolicyFound:
         self.asked.append(request.application_id)
         await self.answers.wait()
-        if self.broken:
+        if self.broken or request.application_id in self.broken_for:
             raise InternalError
         if request.application_id not in self.known:
             raise ResourceNotFound(id=request.application_id)
@@ -142,6 +143,19 @@ async def test_an_answer_that_is_none_leaves_what_is_known(
     assert (await board.of(SHOP)).timezone == "Asia/Seoul"
     with pytest.raises(ServiceUnavailable):
         await board.of(OTHER)
+
+
+async def test_one_tenants_answer_that_is_none_makes_no_other_wait_for_news(
+    peer: Peer, board: PolicyBoard, clock: FakeClock
+) -> None:
+    await peer.serve()
+    await board.of(OTHER)
+    peer.broken_for = {SHOP}
+    peer.known[OTHER] = Policy(timezone="Europe/Berlin")
+    clock.advance(3_600)
+    with pytest.raises(ServiceUnavailable):
+        await board.of(SHOP)
+    assert (await board.of(OTHER)).timezone == "Europe/Berlin"
 
 
 async def test_who_gives_up_waiting_leaves_the_question_to_the_others(peer: Peer, board: PolicyBoard) -> None:

@@ -95,6 +95,12 @@ class Flow:
         await self.send(request)
         return request.attempts[-1]
 
+    async def until_accepted(self) -> float:
+        """One `POST /messages` beside the plan, repeated until it is answered; the seconds that it took."""
+        began = time.monotonic()
+        await self.send_one(self._own.pop())
+        return time.monotonic() - began
+
     async def send(self, request: Request) -> None:
         async with self._session() as session:
             await self._deliver(session, request)
