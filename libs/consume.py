@@ -58,6 +58,7 @@ class Held:
         self._bus = bus
         self._message = message
         self._loop = asyncio.get_running_loop()
+        self._connection = bus.reconnects
         self._lease = bus.settings.ack_wait * _LEASE
         self._leased_until = self._loop.time() + self._lease
         self.finish_by = finish_by
@@ -71,9 +72,14 @@ class Held:
         """True when another process, or this one before it lost its connection, may have worked on it already."""
 
     def is_mine(self) -> bool:
-        """False once the server may have given the envelope to another: then no provider is called any more (R7)."""
-        now = self._loop.time()
-        return now < self._leased_until and now < self.finish_by and self._bus.client.is_connected
+        """False once it is to be given back, or no longer ours: then no provider is called any more (R7)."""
+        return self._loop.time() < self.finish_by and self.is_leased()
+
+    def is_leased(self) -> bool:
+        """False once the server may have given the envelope to another: also one that crashed, and forgot whose it was,
+        before we found it again."""
+        known = self._bus.client.is_connected and self._bus.reconnects == self._connection
+        return known and self._loop.time() < self._leased_until
 
     async def beat(self) -> None:
         """Ask for more time. Only the server's answer gives it: a dead connection looks alive for a while."""

@@ -66,6 +66,18 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     category: str = "info"
 
 
+class Closing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The end of the hours in which a message may be sent: from then on it is held, as the dispatcher would hold it."""
+
+    at_ms: int
+    """Unix milliseconds, Postgres' clock."""
+    hold: Literal["quiet_hours", "ad_night"]
+    until_ms: int
+    """When the hours begin again."""
+    data: dict[str, Any] = {}
+    """For the timeline: rule, window, zone."""
+
+
 class Delivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One rendered, routed message on SEND: all that a provider needs."""
 
@@ -81,6 +93,8 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     deadline_ms: int
     content: Content
     token_kind: Literal["token", "fid"] = "token"
+    closing: Closing | None = None
+    """None: it may be sent at any hour."""
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -6,10 +6,12 @@ Stopped messages are given back as `held`; lifecycle keeps them in `due` until t
 import asyncio
 from typing import Any
 
+import msgspec
+
 from libs import telemetry
 from libs.bus import Bus
 from libs.clock import Clock
-from libs.errors import ServiceUnavailable
+from libs.errors import ServiceUnavailable, SignalError
 from libs.rpc import ListStops, Stop, Stops
 from libs.waits import Hold
 
@@ -56,9 +58,9 @@ class StopBoard:
     async def _ask(self) -> None:
         try:
             found = await self._bus.call("application", "stops", ListStops(), Stops, timeout=_ASK_SECONDS)
-        except ServiceUnavailable:
+        except (SignalError, msgspec.MsgspecError) as error:  # away, broken, or of another version
             if self._answered:
-                _log.warning("stops_unknown")
+                _log.warning("stops_unknown", error_type=type(error).__name__)
             self._answered = False
         else:
             self._answered = True

@@ -279,6 +279,10 @@ class MessageListed(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     template_id: str | None
     template_version: int | None
+    scheduled_at: Time | msgspec.UnsetType = msgspec.UNSET
+    """While it waits for its time: when that is."""
+    next_attempt_at: Time | msgspec.UnsetType = msgspec.UNSET
+    """While it waits, for whatever: when it goes on. Absent too where it waits until somebody ends that."""
 
 
 class MessageList(msgspec.Struct, frozen=True):

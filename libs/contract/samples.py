@@ -14,6 +14,7 @@ from libs.dead import DeadLetter
 from libs.envelope import (
     Accepted,
     Button,
+    Closing,
     Content,
     Delivery,
     DispatchEnvelope,
@@ -115,6 +116,30 @@ SAMPLES: dict[str, tuple[Sample, ...]] = {
                 marked=True,
             ),
         ),
+        Sample(
+            2,
+            SendEnvelope(
+                _HANDOFF,
+                _APPLICATION,
+                "bulk",
+                "fcm",
+                "local",
+                [
+                    Delivery(
+                        _MESSAGE,
+                        _SUBSCRIPTION,
+                        2,
+                        "fcm-token",
+                        1,
+                        _MOMENT_MS,
+                        test=False,
+                        deadline_ms=_MOMENT_MS + 86_400_000,
+                        content=_CONTENT,
+                        closing=Closing(_MOMENT_MS, "ad_night", _MOMENT_MS + 39_600_000, {"rule": "law"}),
+                    )
+                ],
+            ),
+        ),
     ),
     "outcome": (
         Sample(
@@ -134,6 +159,25 @@ SAMPLES: dict[str, tuple[Sample, ...]] = {
                         retry_class="throttled",
                         retry_after=30.5,
                         data={"outcome": "rejected", "status": 429},
+                    ),
+                ],
+            ),
+        ),
+        Sample(
+            2,
+            OutcomeEnvelope(
+                _APPLICATION,
+                "normal",
+                [
+                    Outcome(
+                        _MESSAGE,
+                        "held",
+                        1,
+                        f"quiet_hours:{_MOMENT_MS}",
+                        _MOMENT_MS - 5,
+                        reason="quiet_hours",
+                        data={"start": "21:00", "end": "08:00", "until_ms": _MOMENT_MS},
+                        hold_until_ms=_MOMENT_MS,
                     ),
                 ],
             ),

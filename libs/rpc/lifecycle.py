@@ -128,6 +128,10 @@ class MessageSummary(msgspec.Struct, frozen=True):
     user_id: str | None = None
     template_id: str | None = None
     template_version: int | None = None
+    next_attempt_at_ms: int | None = None
+    """When what it waits for is over; None: it does not wait, or until somebody ends that."""
+    next_attempt_reason: str | None = None
+    """What it waits for, as the row in `due` says it."""
 
 
 class MessageView(MessageSummary, frozen=True, kw_only=True):
@@ -136,8 +140,6 @@ class MessageView(MessageSummary, frozen=True, kw_only=True):
     content: bytes | None
     """msgpack `Content`; None once its data key was destroyed."""
     events: list[EventView]
-    next_attempt_at_ms: int | None = None
-    next_attempt_reason: str | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ from libs.subjects import dispatch, outcome, send, stream_of
 from .ads import as_law_asks
 from .caps import to_count, too_many
 from .decide import CHANNELS, Refusal, decide, refused, stopped
-from .quiet import not_now
+from .quiet import closing, not_now
 from .regions import Regions
 
 DURABLE = "dispatcher"
@@ -111,7 +111,7 @@ class Dispatch:
                 refusal = self._not_now(envelope, item, recipient, policy, judging_ms)
                 if refusal is None:
                     try:
-                        delivery = self._deliver_to(envelope.application_id, item, recipient, found.keys, policy)
+                        delivery = self._deliver_to(envelope, item, recipient, found.keys, policy, judging_ms)
                     except SealError:
                         refusal = Refusal("failed", "content_erased", {"subscription_id": item.subscription_id})
                     else:
@@ -149,13 +149,20 @@ class Dispatch:
         return [refused(item, refusals[item.message_id], now_ms) for item in items if item.message_id in refusals]
 
     def _deliver_to(
-        self, application_id: str, item: Accepted, recipient: Recipient, keys: dict[bytes, bytes], policy: Policy
+        self,
+        envelope: DispatchEnvelope,
+        item: Accepted,
+        recipient: Recipient,
+        keys: dict[bytes, bytes],
+        policy: Policy,
+        now_ms: int,
     ) -> Delivery:
-        bound_to = associated(application_id, "message_events.sealed", item.message_id)
+        channel = CHANNELS[recipient.type]
+        bound_to = associated(envelope.application_id, "message_events.sealed", item.message_id)
         content = _decode_content(self._open(keys, item.sealed, bound_to))
         if item.category == "ad":
-            content = as_law_asks(content, CHANNELS[recipient.type], recipient, policy.timezone)
-        bound_to = associated(application_id, "subscriptions.sealed_token", recipient.subscription_id)
+            content = as_law_asks(content, channel, recipient, policy.timezone)
+        bound_to = associated(envelope.application_id, "subscriptions.sealed_token", recipient.subscription_id)
         token = self._open(keys, recipient.sealed_token, bound_to)
         return Delivery(
             message_id=item.message_id,
@@ -168,6 +175,7 @@ class Dispatch:
             deadline_ms=item.deadline_ms,
             content=content,
             token_kind=recipient.token_kind,
+            closing=closing(item, recipient, channel, policy, envelope.lane, now_ms),
         )
 
     def _open(self, keys: dict[bytes, bytes], sealed: bytes, bound_to: bytes) -> bytes:

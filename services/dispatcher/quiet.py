@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from libs.envelope import Accepted, Lane
+from libs.envelope import Accepted, Closing, Lane
 from libs.errors import ServiceUnavailable
-from libs.localtime import Zone, quiet_until, zone_of
+from libs.localtime import Zone, next_local, quiet_until, zone_of
 from libs.policy import Action, Policy
 from libs.rpc import Recipient
-from libs.waits import Hold
 
 from .ads import NIGHT, rule_of
 from .decide import Refusal, held_until
@@ -18,12 +17,13 @@ NO_HOURS = "no_open_hours"
 _NEVER_MS = 2 * 86_400_000
 """Every window is over within a day: what they hold for two, one after the other, they hold for ever."""
 _until = lru_cache(maxsize=1_024)(quiet_until)  # within an envelope many ask the same
+_next = lru_cache(maxsize=1_024)(next_local)
 
 
 class Window(NamedTuple):
     """From `start` until `end` of the recipient's time."""
 
-    reason: Hold
+    reason: Literal["quiet_hours", "ad_night"]
     rule: Literal["law", "subscription", "application"]
     start: str
     end: str
@@ -51,6 +51,26 @@ def not_now(
     if len(concerned) > 1 and _is_never_over(concerned, zone, now_ms):
         return Refusal("failed", NO_HOURS, _inputs(concerned[-1], zone))
     return _refusal(window, zone, until_ms)
+
+
+def closing(
+    item: Accepted, recipient: Recipient, channel: str, policy: Policy, lane: Lane, now_ms: int
+) -> Closing | None:
+    """Until when it may be sent, for whom the hour is right now: a sender may come to it later. None: at any hour."""
+    if item.category != "ad" and policy.quiet_hours is None and recipient.quiet_hours is None:
+        return None
+    zone = zone_of(recipient.timezone, recipient.country, policy.timezone)
+    concerned = windows(item, recipient, channel, policy, lane, zone)
+    following = (_closing(window, zone, now_ms) for window in concerned if window.action == "hold")
+    return min((each for each in following if each is not None), key=lambda each: each.at_ms, default=None)
+
+
+def _closing(window: Window, zone: Zone, now_ms: int) -> Closing | None:
+    at_ms = _next(window.start, zone, now_ms)
+    until_ms = _until(window.start, window.end, zone, at_ms)
+    if until_ms is None:  # the clock leaves the whole window out
+        return None
+    return Closing(at_ms, window.reason, until_ms, {**_inputs(window, zone), "until_ms": until_ms})
 
 
 def _open(concerned: Sequence[Window], zone: Zone, now_ms: int) -> tuple[Window, int] | None:

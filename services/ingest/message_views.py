@@ -6,6 +6,7 @@ from msgspec import UNSET
 from libs import rpc
 from libs.api.messages import Event, EventBrief, Message, MessageList, MessageListed, MessagesQuery, Timeline
 from libs.envelope import Content
+from libs.waits import hold_of
 from services.ingest.errors import Language
 from services.ingest.exchange import Answer, Call, Gateway, Route
 from services.ingest.message_filters import filtered
@@ -32,6 +33,7 @@ async def _page(gateway: Gateway, call: Call[MessagesQuery]) -> rpc.MessagePage:
 
 
 def _listed(message: rpc.MessageSummary) -> MessageListed:
+    due_at = UNSET if message.next_attempt_at_ms is None else rfc3339(message.next_attempt_at_ms)
     return MessageListed(
         id=message.id,
         subscription_id=message.subscription_id,
@@ -50,6 +52,8 @@ def _listed(message: rpc.MessageSummary) -> MessageListed:
         reason=message.reason,
         template_id=message.template_id,
         template_version=message.template_version,
+        scheduled_at=due_at if hold_of(message.next_attempt_reason) == "scheduled" else UNSET,
+        next_attempt_at=due_at,
     )
 
 

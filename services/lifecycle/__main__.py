@@ -1,5 +1,7 @@
 """The lifecycle service: the one writer of the log (R2)."""
 
+from functools import partial
+
 from libs.bus import Bus
 from libs.envelope import LANES
 from libs.pg import connect_pool
@@ -18,6 +20,7 @@ from .handlers import Handlers
 from .handoff import Publisher
 from .outcomes import Outcomes
 from .parts import spawn_singletons
+from .reconcile import not_counted
 from .record import Recorder
 from .resend import Resender
 from .schedule import Rescheduler
@@ -36,7 +39,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.readiness("nats", bus.is_ready)
     runtime.spawn(bus.until_gone(), "nats")
     await bus.ensure_streams()
-    publisher = Publisher(bus, own.publish_timeout)
+    publisher = Publisher(bus, own.publish_timeout, partial(not_counted, pool))
     runtime.on_stop(publisher.drain)
     spawn_singletons(settings, runtime, pool, bus, publisher)
     if own.only not in ("all", "rpc"):

@@ -1,5 +1,6 @@
 """Acceptance: whole requests are gathered, sealed, and committed as log, projection and hand-offs (R1, R5, R15)."""
 
+import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -92,10 +93,11 @@ class Acceptor:
         with telemetry.histogram("transaction_seconds", transaction="accept").time():
             async with self._pool.transaction() as c:
                 at = await queries.now_ms(c)
+                since = asyncio.get_running_loop().time()
                 answers = await answered_before(c, [sealed.request for sealed in batch])
                 fresh = [sealed for index, sealed in enumerate(batch) if index not in answers]
                 handoffs = await _write(c, fresh, at) if fresh else []
-        self._publisher.publish(handoffs)
+        self._publisher.publish(handoffs, since)
         _count(fresh)
         return [answers.get(index) or AcceptReply(created_at_ms=at) for index in range(len(batch))]
 

@@ -40,7 +40,8 @@ class Caps:
         keys = sorted({_key(request, send) for request in batch for send in request.sends})
         async with self._pool.transaction() as c:
             at = await queries.lock_counting(c, keys)
-            placed = await queries.reserved(c, [send.message_id for request in batch for send in request.sends])
+            ids = [send.message_id for request in batch for send in request.sends]
+            placed = await queries.reserved(c, ids, at)
             asked = _windows(batch, placed)
             decision = _Decision(at, placed, await queries.count_sends(c, asked, at) if asked else {})
             answers = [decision.on(request) for request in batch]

@@ -54,15 +54,16 @@ async def _sweep(c: Connection, handoffs: list[str]) -> int:
     late: list[Row] = []
     deadlines: dict[str, list[int]] = defaultdict(list)
     for row in await queries.open_messages(c, handoffs):
-        message = locked.get(str(row["id"]))
-        if message is not None and message["deadline_ms"] + GRACE_MS <= message["now_ms"]:
+        message = locked[str(row["id"])]
+        if message["deadline_ms"] + GRACE_MS <= message["now_ms"]:
             late.append(message)
-        elif message is not None:
+        else:
             deadlines[str(row["handoff_id"])].append(message["deadline_ms"])
     if late:
         await queries.append(c, [_expired(message) for message in late])
         await queries.update_projection(c, [str(message["id"]) for message in late])
-    await queries_expiry.set_expiry(c, {i: min(deadlines[i], default=None) for i in handoffs})
+    await queries_expiry.set_expiry(c, {i: min(theirs) for i, theirs in deadlines.items()})
+    await queries.delete_handoffs(c, [i for i in handoffs if i not in deadlines])
     return len(late)
 
 

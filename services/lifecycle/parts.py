@@ -18,6 +18,7 @@ from .reconcile import Reconciler
 from .relay import Relay
 from .release import Release
 from .settings import Settings
+from .statistics import Statistics
 from .timekeeper import Timekeeper
 from .window import Window
 
@@ -46,6 +47,7 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
 
     async def timekeeper() -> None:
         part, alerts = Timekeeper(pool, publisher), Alerts(pool, bus)
+        windows = [Window(pool, publisher, lane) for lane in LANES]
         weeks = Partitions(pool, settings.lifecycle.retention_days)
         release = Release(pool, bus, runtime.clock, settings.lifecycle.breaker_seconds)
         await _all(
@@ -54,11 +56,13 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
             every(_ALERTS_SECONDS, alerts.round, "alerts"),
             every(_BREAKERS_SECONDS, alerts.measure, "breakers"),
             every(_HOUSEKEEPING_SECONDS, part.housekeeping, "housekeeping"),
+            every(_MEASURE_SECONDS, Statistics(pool).round, "statistics"),
             every(_EXPIRY_SECONDS, Expiry(pool).round, "expiry"),
             every(_RECEIPTS_SECONDS, ReceiptTimeouts(pool, bus, runtime.clock).round, "receipts"),
             every(_HOUSEKEEPING_SECONDS, weeks.make_ahead, "weeks_ahead"),
             every(_HOUSEKEEPING_SECONDS, weeks.put_away, "archive"),
-            *(every(_WINDOW_SECONDS, Window(pool, publisher, lane).round, "window") for lane in LANES),
+            *(every(_WINDOW_SECONDS, each.round, "window") for each in windows),
+            *(every(_MEASURE_SECONDS, each.recount, "window_count") for each in windows),
         )
 
     parts: dict[str, Callable[[], Awaitable[None]]] = {

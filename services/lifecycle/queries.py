@@ -43,6 +43,9 @@ FROM lifecycle.idempotency_keys
 JOIN unnest($1::uuid[], $2::text[]) AS asked (application_id, key) USING (application_id, key)
 WHERE created_at >= now() - interval '24 hours'
 """
+# A commit that was given up while it waited for the standby stands on the primary, and can be read. Whoever writes to
+# the WAL after it (https://www.postgresql.org/docs/18/functions-admin.html, Table 9.98) waits for both.
+WAIT_FOR_STANDBY = "SELECT pg_logical_emit_message(true, 'automata', '')"
 DELETE_OLD_IDEMPOTENCY_KEYS = """
 DELETE FROM lifecycle.idempotency_keys WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM lifecycle.idempotency_keys WHERE created_at < now() - interval '24 hours' LIMIT 2000))
@@ -75,7 +78,10 @@ async def claim_idempotency_keys(c: Connection, rows: Sequence[tuple[str, str, b
 
 
 async def idempotency_keys(c: Connection, keys: Sequence[Key]) -> dict[Key, Row]:
+    """What is answered from them is surely kept (R1), as soon as the caller's transaction is committed."""
     found = await c.fetch(SELECT_IDEMPOTENCY_KEYS, *zip(*keys, strict=True))
+    if found:
+        await c.execute(WAIT_FOR_STANDBY)
     return {(str(row["application_id"]), row["key"]): row for row in found}
 
 
@@ -479,5 +485,9 @@ async def save_cursor(c: Connection, name: str, at: Cursor) -> None:
 # leadership -----------------------------------------------------------------------------------------------------------
 
 TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('automata.lifecycle'), hashtext($1))"
-SET_EPOCH = "SELECT set_config('automata.epoch', (SELECT max(epoch)::text FROM lifecycle.epochs), false)"
-"""Run on each new connection: appended rows carry the epoch."""
+SET_EPOCH = """
+SELECT set_config('automata.epoch', (SELECT max(epoch)::text FROM lifecycle.epochs), false),
+    set_config('enable_seqscan', 'off', false)
+"""
+"""Run on each new connection: appended rows carry the epoch. And a plan is kept, however empty the tables were when it
+was made (a week's, on its first morning): none may read a whole table for want of rows in it."""

@@ -12,7 +12,18 @@ FROM unnest($1::text[], $2::integer[]) AS k (application_id, part)
 """
 # By then all locks are held: what others reserved before is committed, and not later than this.
 CLOCK_MS = "SELECT (extract(EPOCH FROM statement_timestamp()) * 1000)::bigint"
-RESERVED = "SELECT message_id FROM lifecycle.reserved_sends WHERE message_id = ANY ($1::uuid[])"
+# A place is for the shortest of all windows. Whoever still was not sent by then, and comes back, is counted anew.
+RESERVED = """
+WITH old AS (
+    DELETE FROM lifecycle.reserved_sends AS s
+    WHERE s.message_id = ANY ($1::uuid[]) AND s.at <= to_timestamp($2::bigint / 1000.0) - interval '1 hour'
+        AND coalesce((SELECT m.status FROM lifecycle.messages AS m WHERE m.id = s.message_id), 'pending')
+            IN ('pending', 'errored')
+    RETURNING s.message_id
+)
+SELECT message_id FROM lifecycle.reserved_sends WHERE message_id = ANY ($1::uuid[])
+EXCEPT SELECT message_id FROM old
+"""
 # Few windows are nearly full: only there it is asked what became of the messages, and when the first of them leave.
 COUNT_SENDS = """
 SELECT CASE WHEN rough.count + w.more > w.most THEN exact.count ELSE rough.count END AS count, exact.free_at_ms
@@ -77,8 +88,9 @@ async def lock_counting(c: Connection, keys: Sequence[tuple[str, int]]) -> int:
     return int(await c.fetchval(CLOCK_MS))
 
 
-async def reserved(c: Connection, ids: Sequence[str]) -> set[str]:
-    return {str(row["message_id"]) for row in await c.fetch(RESERVED, ids)}
+async def reserved(c: Connection, ids: Sequence[str], at_ms: int) -> set[str]:
+    """Who has a place at this time, Unix ms."""
+    return {str(row["message_id"]) for row in await c.fetch(RESERVED, ids, at_ms)}
 
 
 async def count_sends(c: Connection, windows: dict[Window, int], at_ms: int) -> dict[Window, Counted]:

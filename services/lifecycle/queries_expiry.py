@@ -12,7 +12,7 @@ WHERE expires_at < now() - $1 * interval '1 millisecond'
 ORDER BY expires_at LIMIT $2
 """
 SET_EXPIRY = """
-UPDATE lifecycle.handoffs AS h SET expires_at = coalesce(to_timestamp(x.at_ms / 1000.0), 'infinity')
+UPDATE lifecycle.handoffs AS h SET expires_at = to_timestamp(x.at_ms / 1000.0)
 FROM unnest($1::uuid[], $2::bigint[]) AS x (id, at_ms)
 WHERE h.id = x.id
 """
@@ -23,8 +23,8 @@ async def overdue_handoffs(c: Connection, grace_ms: int, limit: int) -> list[tup
     return [(str(row["id"]), row["size"]) for row in await c.fetch(OVERDUE_HANDOFFS, grace_ms, limit)]
 
 
-async def set_expiry(c: Connection, deadlines: Mapping[str, int | None]) -> None:
-    """Hand-off id to the deadline, Unix ms, of the next of its open messages; None: it has none."""
+async def set_expiry(c: Connection, deadlines: Mapping[str, int]) -> None:
+    """Hand-off id to the deadline, Unix ms, of the next of its open messages."""
     await c.execute(SET_EXPIRY, list(deadlines), list(deadlines.values()))
 
 

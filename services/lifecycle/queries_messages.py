@@ -39,9 +39,14 @@ def _looked_at(condition: str) -> str:
 
 def _page(condition: str) -> str:
     return f"""
-SELECT * FROM ({_looked_at(condition)}) AS looked_at
-WHERE {WANTED}
-ORDER BY id DESC OFFSET $13 LIMIT $14"""  # noqa: S608 - made of constants
+SELECT found.*, due.due_at, due.reason AS due_reason
+FROM (
+    SELECT * FROM ({_looked_at(condition)}) AS looked_at
+    WHERE {WANTED}
+    ORDER BY id DESC OFFSET $13 LIMIT $14
+) AS found
+LEFT JOIN lifecycle.due ON due.message_id = found.id
+ORDER BY found.id DESC"""  # noqa: S608 - made of constants
 
 
 def _count(condition: str) -> str:

@@ -17,7 +17,8 @@ WHERE d.message_id = w.message_id AND d.message_id = ANY ($1::uuid[]) AND d.reas
 RETURNING d.message_id
 """
 # Where more is due than a page: a share of the page for each application and lane, the critical lane's first, then
-# those that are longest overdue. One step of the index for each that has anything in `due`.
+# those that are longest overdue. One step of the index for each that has anything in `due`. Rows are compared as wholes
+# so that no other index serves.
 DUE_IN_TURN = """
 WITH RECURSIVE way AS (
     (SELECT lane, application_id FROM lifecycle.due ORDER BY lane, application_id LIMIT 1)
@@ -30,15 +31,18 @@ WITH RECURSIVE way AS (
 ), turn AS MATERIALIZED (
     SELECT way.lane, way.application_id FROM way CROSS JOIN LATERAL (
         SELECT d.due_at FROM lifecycle.due AS d
-        WHERE d.lane = way.lane AND d.application_id = way.application_id AND d.due_at <= now()
-        ORDER BY d.due_at LIMIT 1) AS oldest
+        WHERE (d.lane, d.application_id, d.due_at) >= (way.lane, way.application_id, '-infinity')
+            AND (d.lane, d.application_id, d.due_at) <= (way.lane, way.application_id, now())
+        ORDER BY d.lane, d.application_id, d.due_at LIMIT 1) AS oldest
     ORDER BY way.lane <> 'critical', oldest.due_at LIMIT $1
 )
 SELECT theirs.message_id FROM turn CROSS JOIN LATERAL (
     SELECT d.message_id FROM lifecycle.due AS d
-    WHERE d.lane = turn.lane AND d.application_id = turn.application_id AND d.due_at <= now()
-    ORDER BY d.due_at LIMIT (SELECT ceil($1::numeric / count(*)) FROM turn)) AS theirs
+    WHERE (d.lane, d.application_id, d.due_at) >= (turn.lane, turn.application_id, '-infinity')
+        AND (d.lane, d.application_id, d.due_at) <= (turn.lane, turn.application_id, now())
+    ORDER BY d.lane, d.application_id, d.due_at LIMIT (SELECT ceil($1::numeric / count(*)) FROM turn)) AS theirs
 """
+IN_DUE = "SELECT message_id FROM lifecycle.due WHERE message_id = ANY ($1::uuid[])"
 REVISIONS = """
 SELECT message_id, count(*) AS revision FROM lifecycle.message_events
 WHERE message_id = ANY ($1::uuid[]) AND kind = 'scheduled'
@@ -60,6 +64,11 @@ async def move_scheduled(c: Connection, times: dict[str, int]) -> set[str]:
 async def due_in_turn(c: Connection, limit: int) -> list[str]:
     """Some `limit` messages that are due: of each application and lane the oldest."""
     return [str(row["message_id"]) for row in await c.fetch(DUE_IN_TURN, limit)]
+
+
+async def in_due(c: Connection, ids: Sequence[str]) -> set[str]:
+    """Which of them wait there."""
+    return {str(row["message_id"]) for row in await c.fetch(IN_DUE, ids)}
 
 
 async def revisions(c: Connection, ids: Sequence[str]) -> dict[str, int]:

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from libs.pg import Connection, Row
 
-
-# Of `p`, an application and lane: what is published and not yet forgotten.
+# Of `p`, an application and lane: what is published and not yet forgotten. Both columns are compared as one, so that
+# no index of the lane alone serves.
 _PUBLISHED = """(
     SELECT coalesce(sum(o.size), 0) FROM lifecycle.handoffs AS o
-    WHERE o.application_id = p.application_id AND o.lane = p.lane AND o.published)"""
+    WHERE (o.application_id, o.lane) >= (p.application_id, p.lane)
+        AND (o.application_id, o.lane) <= (p.application_id, p.lane) AND o.published)"""
 
 
 def _pressed(window: str) -> str:
@@ -59,7 +60,8 @@ WITH RECURSIVE waiting AS (
 SELECT p.application_id, due.pressed, greatest(0, $2 - due.pressed - {_PUBLISHED}) AS room
 FROM (SELECT application_id, $1::text AS lane FROM waiting) AS p
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN p.application_id = ANY ($3::uuid[]) THEN $2 ELSE {_pressed("$2")} END AS pressed) AS due
+    SELECT CASE WHEN p.application_id = ANY ($3::uuid[]) THEN $2 ELSE {_pressed("$2")} END AS pressed
+    OFFSET 0) AS due
 """  # noqa: S608 - made of constants
 # The oldest first, while there is room; what is just being cancelled is left to the next round, so that nobody waits in
 # a circle. Their age counts from now on: the reconciler looks for what was published.
@@ -108,9 +110,37 @@ WHERE h.id = looked_at.id AND NOT EXISTS (
             AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
         OFFSET 0) AS still_open)
 """
+# Of old ones: as many as are open still.
+RECOUNT = """
+WITH looked_at AS MATERIALIZED (
+    SELECT id, message_ids FROM lifecycle.handoffs
+    WHERE lane = $1 AND published AND id > $2 AND created_at < now() - $3 * interval '1 second'
+    ORDER BY id LIMIT $4
+), changed AS (
+    UPDATE lifecycle.handoffs AS h SET size = counted.number
+    FROM (
+        SELECT looked_at.id, (
+            SELECT count(*) FROM unnest(looked_at.message_ids) AS member (id)
+            CROSS JOIN LATERAL (
+                SELECT FROM lifecycle.messages AS m
+                WHERE m.id = member.id AND m.handoff_id = looked_at.id AND m.status IN ('pending', 'errored')
+                    AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
+                OFFSET 0) AS still_open) AS number
+        FROM looked_at) AS counted
+    WHERE h.id = counted.id AND h.size > counted.number
+)
+SELECT max(id::text) AS last, count(*) AS handoffs FROM looked_at
+"""
 LOOKED_AT = """
 SELECT max(id::text) AS last, count(*) AS handoffs FROM (
     SELECT id FROM lifecycle.handoffs WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3) AS looked_at
+"""
+# Tables of which the planner believes that they hold far less than they do, among those that this role may analyze.
+GROWN = """
+SELECT format('%I.%I', s.schemaname, s.relname) AS name
+FROM pg_stat_user_tables AS s JOIN pg_class AS c ON c.oid = s.relid
+WHERE s.schemaname = 'lifecycle' AND s.n_live_tup > 1000 AND s.n_live_tup > 4 * c.reltuples
+    AND has_table_privilege(c.oid, 'MAINTAIN')
 """
 NOT_PUBLISHED = "UPDATE lifecycle.handoffs SET repairs = repairs - 1 WHERE id = $1 AND repairs > 0"
 # Which of these messages wait in a hand-off that nobody has published, and that nobody can publish meanwhile.
@@ -171,7 +201,21 @@ async def forget_finished(c: Connection, lane: str, after: str, limit: int) -> s
     """Looks at `limit` published hand-offs behind the id `after`. Returns where to go on; None: those were the last."""
     looked_at = await c.fetchrow(LOOKED_AT, lane, after, limit)
     await c.execute(FORGET_FINISHED, lane, after, limit)
+    return _last(looked_at, limit)
+
+
+async def recount(c: Connection, lane: str, after: str, age: float, limit: int) -> str | None:
+    """Of `limit` published hand-offs behind the id `after`, older than `age` seconds, only what is open counts from now
+    on. Returns as `forget_finished` does."""
+    return _last(await c.fetchrow(RECOUNT, lane, after, age, limit), limit)
+
+
+def _last(looked_at: Row | None, limit: int) -> str | None:
     return None if looked_at is None or looked_at["handoffs"] < limit else str(looked_at["last"])
+
+
+async def grown(c: Connection) -> list[str]:
+    return [row["name"] for row in await c.fetch(GROWN)]
 
 
 async def lock_unpublished(c: Connection, handoff_ids: Sequence[str]) -> set[str]:

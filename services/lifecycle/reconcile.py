@@ -5,17 +5,18 @@ through, what is still neither final, nor in `due`, nor handed off again was los
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from typing import Literal
 
 from libs import telemetry
 from libs.bus import Bus
 from libs.envelope import Lane
-from libs.errors import ResourceNotFound
-from libs.pg import Connection, Pool
+from libs.errors import ResourceNotFound, ServiceUnavailable
+from libs.pg import Connection, Pool, Row
 from libs.subjects import stream_of
 
-from . import queries
+from . import queries, queries_window
 from .handoff import Handoff, Publisher, hand_off_again
 
 MAX_REPAIRS = 3
@@ -60,43 +61,47 @@ class Reconciler:
     async def _repair(self, repairs: dict[str, int]) -> None:
         """Those that are still open after all streams were passed were lost."""
         async with self._pool.transaction() as c:
+            since = asyncio.get_running_loop().time()
             lost = await queries.open_messages(c, list(repairs))
-            await queries.lock_messages(c, [str(row["id"]) for row in lost])
-            groups: dict[int, list[tuple[str, str]]] = defaultdict(list)
+            locked = {str(row["id"]): row for row in await queries.lock_messages(c, [str(row["id"]) for row in lost])}
+            groups: dict[int, list[Row]] = defaultdict(list)
             for row in await queries.open_messages(c, list(repairs)):
-                groups[repairs[str(row["handoff_id"])]].append((str(row["id"]), str(row["application_id"])))
+                groups[repairs[str(row["handoff_id"])]].append(locked[str(row["id"])])
             handoffs: list[Handoff] = []
             for count, members in groups.items():
                 handoffs += await self._again(c, members, count)
             await queries.delete_handoffs(c, list(repairs))
-        self._publisher.publish(handoffs)
+        self._publisher.publish(handoffs, since)
 
-    async def _again(self, c: Connection, members: list[tuple[str, str]], count: int) -> list[Handoff]:
-        ids = [message_id for message_id, _ in members]
-        now = await queries.now_ms(c)
+    async def _again(self, c: Connection, members: list[Row], count: int) -> list[Handoff]:
+        ids = [str(message["id"]) for message in members]
         _log.warning("lost_work_found", lane=self._lane, messages=len(ids), repairs=count)
         telemetry.counter("reconciled_total", lane=self._lane).inc(len(ids))
         if count >= MAX_REPAIRS:
-            data = {"repairs": count}
-            await queries.append(
-                c, [(i, "failed", await _attempt(c, i), "lost", a, now, "dead_letter", data) for i, a in members]
-            )
+            data: dict[str, object] = {"repairs": count}
+            await queries.append(c, [_fact(m, "failed", "lost", "dead_letter", data) for m in members])
             await queries.update_projection(c, ids)
             return []
         handoffs = await hand_off_again(c, ids, count + 1)
-        by_id = {item.message_id: (item, handoff) for handoff in handoffs for item in handoff.items}
-        rows = [
-            (i, "routed", by_id[i][0].attempt, by_id[i][1].id, a, now, "handed_off_again", {"repair": count + 1})
-            for i, a in members
-            if i in by_id
-        ]
-        await queries.append(c, rows)
+        by_id = {item.message_id: handoff.id for handoff in handoffs for item in handoff.items}
+        data = {"repair": count + 1}
+        routed = [(m, by_id[i]) for m in members if (i := str(m["id"])) in by_id]
+        await queries.append(c, [_fact(m, "routed", key, "handed_off_again", data) for m, key in routed])
         return handoffs
 
 
-async def _attempt(c: Connection, message_id: str) -> int:
-    (row,) = await queries.lock_messages(c, [message_id])
-    return int(row["attempt"])
+def _fact(message: Row, kind: str, key: str, reason: str, data: dict[str, object]) -> tuple[object, ...]:
+    ids = str(message["id"]), str(message["application_id"])
+    return (ids[0], kind, message["attempt"], key, ids[1], message["now_ms"], reason, data)
+
+
+async def not_counted(pool: Pool, handoff: Handoff) -> None:
+    """Of a hand-off that could not be published: a repair that never left is none. While NATS refuses what it is given
+    (its disk is full), work is handed off again and again, and not one message given up."""
+    if handoff.repairs:
+        with contextlib.suppress(ServiceUnavailable):
+            async with pool.connection() as c:
+                await queries_window.not_published(c, handoff.id)
 
 
 async def passed(bus: Bus, stream: str) -> None:

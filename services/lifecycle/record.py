@@ -15,7 +15,7 @@ from libs.pg import Connection, Pool, Row
 from libs.retry import next_delay, waits_for
 from libs.waits import WAITS, Hold, due_reason, hold_of
 
-from . import queries, queries_erasure
+from . import queries, queries_erasure, queries_schedule
 
 Later = tuple[str, str, str, int, str]
 """A row for `due`: message id, application id, lane, delay in milliseconds, reason."""
@@ -109,12 +109,14 @@ class Recorder:
         sealed: list[tuple[object, ...]] = []
         later: dict[str, Later] = {}
         failures = await _earlier_failures(c, facts, known)
+        waiting = await _waiting(c, facts, known)
         for told, item in facts:
             message = known.get(item.message_id)
             if message is None or not _is_of(told, message):
                 self._unknown_ids.inc()
                 continue
-            for fact in self._follow_up(item, message, failures, later):
+            decides = item.retry_class is None or item.message_id not in waiting
+            for fact in self._follow_up(item, message, failures, later) if decides else [item]:
                 row = _event_row(fact, message)
                 if told.attached is not None and fact.kind == "converted":
                     sealed.append((*row, told.attached))
@@ -178,6 +180,12 @@ async def _earlier_failures(
     failed = {item.message_id for _, item in facts if item.retry_class is not None and item.message_id in known}
     again = [i for i in failed if known[i]["attempt"] - known[i]["uncounted"] > 1]
     return await queries.earlier_failures(c, again) if again else {}
+
+
+async def _waiting(c: Connection, facts: list[tuple[Facts, Outcome]], known: dict[str, Row]) -> set[str]:
+    """Of messages that failed: those that wait for their next attempt already. Told again, a failure decides nothing."""
+    failed = {item.message_id for _, item in facts if item.retry_class is not None and item.message_id in known}
+    return await queries_schedule.in_due(c, list(failed)) if failed else set()
 
 
 async def _settle(c: Connection, folded: dict[str, Row], later: dict[str, Later]) -> None:

@@ -1,5 +1,7 @@
 """The timekeeper: the one mechanism for "later" (R9). Takes what is due, hands it off, publishes after the commit."""
 
+import asyncio
+
 from libs import telemetry
 from libs.message import FINAL
 from libs.pg import Connection, Pool, Row
@@ -34,8 +36,9 @@ class Timekeeper:
         if not candidates:
             return False
         async with self._pool.transaction() as c:
+            since = asyncio.get_running_loop().time()
             claimed, handoffs = await _claim(c, candidates)
-        self._publisher.publish(handoffs)
+        self._publisher.publish(handoffs, since)
         return many and claimed > 0
 
     async def housekeeping(self) -> bool:

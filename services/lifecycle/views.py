@@ -40,17 +40,15 @@ def view_of(row: Row, events: Sequence[Row], keys: Keys) -> MessageView:
     application_id, message_id = str(row["application_id"]), str(row["id"])
     sealed = next((event["sealed"] for event in events if event["kind"] == "created"), None)
     content = None if sealed is None else opened(keys, application_id, message_id, sealed)
-    wait = wait_of(row["due_reason"] or "")
     return MessageView(
         **msgspec.structs.asdict(summary_of(row)),
         content=content,
         events=[_event(event, application_id, message_id, keys) for event in events],
-        next_attempt_at_ms=None if wait is not None and wait.open_ended else ms(row["due_at"]),
-        next_attempt_reason=row["due_reason"],
     )
 
 
 def summary_of(row: Row) -> MessageSummary:
+    wait = wait_of(row["due_reason"] or "")
     return MessageSummary(
         id=str(row["id"]),
         subscription_id=str(row["subscription_id"]),
@@ -69,6 +67,8 @@ def summary_of(row: Row) -> MessageSummary:
         user_id=_text(row["user_id"]),
         template_id=_text(row["template_id"]),
         template_version=row["template_version"],
+        next_attempt_at_ms=None if wait is not None and wait.open_ended else ms(row["due_at"]),
+        next_attempt_reason=row["due_reason"],
     )
 
 

@@ -12,7 +12,8 @@ from libs.bus import Bus
 from libs.cancellation import being_cancelled
 from libs.clock import Clock, ReferenceClock
 from libs.consume import Abandoned, Held
-from libs.envelope import Delivery, Lane, Outcome, SendEnvelope
+from libs.envelope import Closing, Delivery, Lane, Outcome, SendEnvelope, encode
+from libs.errors import ServiceUnavailable, SignalError
 from libs.rpc import Credential, Known, KnownOutcomes, Stop
 from libs.stops import StopBoard
 
@@ -39,8 +40,9 @@ class Work(msgspec.Struct, eq=False):
 
     entry: Entry
     credential: Credential | None
-    unreported: int
     done: asyncio.Event
+    unreported: int = 1
+    """Outcomes; and one more for as long as others may follow."""
 
 
 class Pipeline:
@@ -79,11 +81,20 @@ class Pipeline:
         self._duration = telemetry.histogram("delivery_duration_seconds", channel=sender.channel)
         self._outstanding = Outstanding(sender.channel, lane, settings, clock, self.reporter.count)
         self.consumer = ParkingConsumer(
-            bus, lane, region, settings, channel=sender.channel, handle=self.handle, bury=self.bury
+            bus,
+            lane,
+            region,
+            settings,
+            channel=sender.channel,
+            handle=self.handle,
+            bury=self.bury,
+            account=self._account,
         )
         self._admission = Admission(self._outstanding, rates, reference, self.consumer.park)
 
     async def handle(self, envelope: SendEnvelope, held: Held) -> None:
+        if self._is_accounted(held):
+            self._remember(held)
         await self._stops.refresh()
         credential = await self._credentials.get(envelope.application_id)
         entry = await self._admission.entry(envelope.application_id, self._lane, held)
@@ -91,11 +102,12 @@ class Pipeline:
         suspect = await self._claim(calls) or envelope.marked or held.suspect
         try:
             items = await self._unsettled(envelope, held) if suspect else envelope.items
-            await self._deliver_all(Work(entry, credential, len(items), asyncio.Event()), items)
+            left = await self._deliver_all(Work(entry, credential, asyncio.Event()), items)
         finally:
             self._in_progress -= calls
             self._ended.set()
-            self._remember(held)
+        if left:
+            await self._give_back(msgspec.structs.replace(envelope, items=left, marked=suspect), held)
 
     async def bury(self, envelope: SendEnvelope, held: Held) -> None:
         (item,) = envelope.items
@@ -118,12 +130,24 @@ class Pipeline:
         known = await self._bus.call("lifecycle", "known_outcomes", question, Known, timeout=_KNOWN_TIMEOUT)
         settled = set(known.settled)
         left = [item for item in envelope.items if item.message_id not in settled]
-        if left and held.deliveries > 1 and self._own.get(held.sequence) != held.deliveries - 1:
+        if left and not self._is_accounted(held):
             await self._report_lost(envelope, held, left)
+        self._remember(held)
         return left
 
+    async def _account(self, envelope: SendEnvelope, held: Held) -> None:
+        try:
+            await self._unsettled(envelope, held)
+        except ServiceUnavailable:
+            raise
+        except SignalError as error:  # one of its messages spoils the question: each will be asked about alone
+            _log.warning("holder_not_accounted", stream=held.stream, code=error.code)
+
+    def _is_accounted(self, held: Held) -> bool:
+        """No call is lost of whoever held the envelope before us: this process did, and reports what it calls."""
+        return self._own.get(held.sequence, 0) in (held.deliveries - 1, held.deliveries)
+
     def _remember(self, held: Held) -> None:
-        """What this process called before it gave an envelope back is reported: no call of it is lost."""
         self._own[held.sequence] = held.deliveries
         if len(self._own) > _REMEMBERED:
             del self._own[next(iter(self._own))]
@@ -145,17 +169,33 @@ class Pipeline:
             self.reporter.add(envelope.application_id, item, reported)
         await stored.wait()
 
-    async def _deliver_all(self, work: Work, items: list[Delivery]) -> None:
-        """Calls go out as fast as limits let them, the rest goes to `due`; returns when every outcome is stored."""
+    async def _give_back(self, rest: SendEnvelope, held: Held) -> None:
+        """What nobody called, as an envelope of its own: to whoever takes it, it is new. Raises `Abandoned` where ours
+        may be another's by now, who then has all of it."""
+        if not held.is_leased():
+            raise Abandoned
+        msg_id = f"rest:{held.stream}:{held.sequence}:{held.deliveries}"
+        await self._bus.publish(held.subject, encode(rest), msg_id=msg_id)
+
+    async def _deliver_all(self, work: Work, items: list[Delivery]) -> list[Delivery]:
+        """Returns when every outcome is stored: what is left, because the envelope is to be given back."""
+        try:
+            return await self._begin_all(work, items)
+        finally:
+            self._settle(work)
+            self.consumer.park(work.entry.held)
+            await work.done.wait()
+
+    async def _begin_all(self, work: Work, items: list[Delivery]) -> list[Delivery]:
+        """Calls go out as fast as limits let them, the rest goes to `due`."""
         for index, item in enumerate(items):
             admitted = await self._admit(work, item, len(items) - index)
             await self._stops.refresh()
             if not work.entry.held.is_mine():
                 if isinstance(admitted, Call):
                     self._outstanding.withdraw(admitted)
-                self._settle(work, len(items) - index)
-                await work.done.wait()
-                raise Abandoned
+                return items[index:]
+            work.unreported += 1
             if isinstance(admitted, Call):
                 task = asyncio.create_task(self._deliver(work, item, admitted))
                 self._tasks.add(task)
@@ -166,9 +206,7 @@ class Pipeline:
             else:
                 self._report(work, item, admitted, 0.0, None)
             await asyncio.sleep(0)  # nothing else here would let others have their turn
-        if items:
-            self.consumer.park(work.entry.held)
-            await work.done.wait()
+        return []
 
     async def _admit(self, work: Work, item: Delivery, left: int) -> Call | Postponed | None:
         """None: nobody will be called, and no part of the application's limits is spent on it."""
@@ -199,13 +237,13 @@ class Pipeline:
         def reported() -> None:
             if call is not None:
                 self._outstanding.reported(call)
-            self._settle(work, 1)
+            self._settle(work)
 
         outcome = self._judge.outcome(item, next(self._call_ids), result, int(duration * 1000))
         self.reporter.add(work.entry.application_id, outcome, reported)
 
-    def _settle(self, work: Work, count: int) -> None:
-        work.unreported -= count
+    def _settle(self, work: Work) -> None:
+        work.unreported -= 1
         if work.unreported == 0:
             work.done.set()
 
@@ -213,15 +251,18 @@ class Pipeline:
         """What `_call` looks at too, when the wait is over."""
         return (
             work.credential is not None
-            and self._reference.judging_ms() < item.deadline_ms
+            and self._reference.judging_ms() < _last_ms(item)
             and self._stops.of(work.entry.application_id, self._sender.channel) is None
             and not self._breakers.holds(work.entry.application_id)
         )
 
     async def _call(self, work: Work, item: Delivery) -> Result | Postponed | Stop | None:
-        """None: past its deadline, so nobody is called; nor where the application was stopped."""
-        if self._reference.judging_ms() >= item.deadline_ms:
+        """None: past its deadline, so nobody is called; nor where its hours are over or the application was stopped."""
+        now_ms = self._reference.judging_ms()
+        if now_ms >= item.deadline_ms:
             return None
+        if item.closing is not None and now_ms >= item.closing.at_ms:
+            return _closed(item.closing)
         stop = self._stops.of(work.entry.application_id, self._sender.channel)
         if stop is not None:
             return stop
@@ -231,6 +272,16 @@ class Pipeline:
         if work.credential is None:
             return TryLater("credential_missing", "credentials")
         return await self._sender.send(item, work.credential, work.entry.application_id)
+
+
+def _closed(closing: Closing) -> Postponed:
+    """It lay here while its hours ended."""
+    return Postponed(closing.hold, f"{closing.hold}:{closing.until_ms}", closing.until_ms, closing.data)
+
+
+def _last_ms(item: Delivery) -> int:
+    """From then on nobody is called."""
+    return item.deadline_ms if item.closing is None else min(item.deadline_ms, item.closing.at_ms)
 
 
 def _call_ids() -> Iterator[str]:

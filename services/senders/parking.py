@@ -27,7 +27,9 @@ class ParkingConsumer(Consumer[SendEnvelope]):
         channel: str,
         handle: Callable[[SendEnvelope, Held], Awaitable[None]],
         bury: Callable[[SendEnvelope, Held], Awaitable[None]],
+        account: Callable[[SendEnvelope, Held], Awaitable[object]],
     ) -> None:
+        """`account` tells of whoever held an envelope before: the single messages that it is cut into cannot."""
         super().__init__(
             bus,
             SendEnvelope,
@@ -38,6 +40,7 @@ class ParkingConsumer(Consumer[SendEnvelope]):
             handle=handle,
             bury=bury,
         )
+        self._account = account
         self._places = settings.parked
         self._in_slot: dict[Held, asyncio.Event] = {}
         self._parked: dict[Held, int] = {}
@@ -58,7 +61,12 @@ class ParkingConsumer(Consumer[SendEnvelope]):
         if self._working:
             await asyncio.wait(self._working)
 
+    async def _split(self, envelope: SendEnvelope, held: Held) -> None:
+        await self._account(envelope, held)
+        await super()._split(envelope, held)
+
     async def _take(self, held: Held) -> None:
+        self._held.add(held)  # before the work begins: `stop` may come in between
         left = self._in_slot[held] = asyncio.Event()
         work = asyncio.create_task(self._work(held, left))
         self._working.add(work)

@@ -115,10 +115,21 @@ async def test_by_day_ads_go_marked(idle: DispatcherHarness, own: Settings) -> N
         await idle.give(idle.accepted(idle.subscriptions.add("AndroidPush"), category="ad"))
         (delivery,) = (await idle.sent("fcm")).items
     assert delivery.content.title == "(광고) 안녕"
+    assert delivery.closing is not None
+    assert (delivery.closing.hold, delivery.closing.data["rule"]) == ("ad_night", "law")
+    assert 0 < delivery.closing.at_ms - AFTERNOON_MS < 24 * 3_600_000
+
+
+async def test_what_no_hour_concerns_goes_without_one(idle: DispatcherHarness, own: Settings) -> None:
+    idle.now_ms = AFTERNOON_MS
+    agreed = idle.accepted(idle.subscriptions.add(night_consent=True), category="ad")
+    async with running("dispatcher", start, own):
+        await idle.give(agreed, idle.accepted(idle.subscriptions.add()))
+        assert [item.closing for item in (await idle.sent()).items] == [None, None]
 
 
 async def test_the_first_question_answered_no_is_the_reason(idle: DispatcherHarness, own: Settings) -> None:
-    idle.policy = Policy(quiet_hours=ALL_DAY, frequency_caps=(TWO_A_DAY,))
+    idle.policy = Policy(quiet_hours=QuietHours("15:00", "23:00"), frequency_caps=(TWO_A_DAY,))
     idle.stops.append(Stop(APPLICATION, "apns", "key:k1", "", NOW_MS))
     add, accepted = idle.subscriptions.add, idle.accepted
     expected = {

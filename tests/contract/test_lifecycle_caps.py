@@ -138,6 +138,29 @@ async def test_who_has_a_place_keeps_it(caps: Caps, database: Database) -> None:
         assert await c.fetchval("SELECT count(*) FROM lifecycle.reserved_sends") == 2
 
 
+async def test_who_comes_back_when_the_hour_of_its_place_is_over_asks_anew(caps: Caps, database: Database) -> None:
+    """A breaker or a retry kept it: meanwhile another message took what is allowed now."""
+    held, other = to(), to()
+    once = FrequencyCap(1, "hour")
+    assert await reserve(caps, [held], once) == []
+    await age(database, 2 * 3_600)
+    assert await reserve(caps, [other], once) == []
+    (capped,) = await reserve(caps, [held], once)
+    assert (capped.message_id, capped.count) == (held.message_id, 1)
+    await age(database, 3_600)
+    assert await reserve(caps, [held], once) == []
+    assert len(await reserve(caps, [to()], once)) == 1, "its place is of now"
+
+
+async def test_its_own_old_place_does_not_keep_a_message_out(caps: Caps, database: Database) -> None:
+    message, once_a_day = to(), FrequencyCap(1, "day")
+    await reserve(caps, [message], once_a_day)
+    await age(database, 2 * 3_600)
+    assert await reserve(caps, [message], once_a_day) == []
+    async with single_connection(database.admin_dsn) as c:
+        assert await c.fetchval("SELECT count(*) FROM lifecycle.reserved_sends") == 1
+
+
 async def test_one_message_named_twice_has_one_place(caps: Caps, database: Database) -> None:
     send = to()
     assert await reserve(caps, [send, send, to()]) == []

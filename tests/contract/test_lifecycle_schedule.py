@@ -227,6 +227,31 @@ async def test_a_scheduled_message_may_be_overtaken(service: LifecycleHarness) -
     assert (await having(service, old.message_id, "superseded")).reason == "superseded"
 
 
+async def test_what_is_to_come_later_still_overtakes_nobody(service: LifecycleHarness) -> None:
+    """Tuesday's reminder is not dropped for Wednesday's, nor is a retry."""
+    tuesday = await accepted(service, collapse_key="reminder")
+    failing = service.message(collapse_key="reminder")
+    await service.accept(failing)
+    await service.report(Outcome(failing.message_id, "errored", 1, "c", now_ms(), "Reset", "network"))
+    await having(service, failing.message_id, "errored")
+    wednesday = await accepted(service, in_ms=25 * HOUR_MS, collapse_key="reminder")
+    await as_if_waited(service, failing.message_id, hours=0.1)
+    assert told(await having(service, failing.message_id, "retried"), "superseded") == []
+    await service.report(Outcome(failing.message_id, "failed", 2, "c", now_ms(), "Gone"))
+    await as_if_waited(service, wednesday.message_id, hours=26)
+    await having(service, wednesday.message_id, "routed")
+    await as_if_waited(service, tuesday.message_id, hours=2)
+    assert (await having(service, tuesday.message_id, "superseded")).reason == "superseded"
+
+
+async def test_each_of_two_reminders_goes_at_its_time(service: LifecycleHarness) -> None:
+    first = await accepted(service, collapse_key="reminder")
+    second = await accepted(service, in_ms=25 * HOUR_MS, collapse_key="reminder")
+    for each in (first, second):
+        await as_if_waited(service, each.message_id, hours=2)
+        assert told(await having(service, each.message_id, "routed"), "superseded") == []
+
+
 async def test_what_was_received_meanwhile_is_not_sent(service: LifecycleHarness) -> None:
     """Nobody can, but the timekeeper does not rely on that."""
     message = await accepted(service)

@@ -1,21 +1,25 @@
 """Whose turn it is when very much is due or waits: no application, no lane and no message is kept back by others'."""
 
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from libs.config import Database as DatabaseSettings
 from libs.envelope import Outcome
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool
-from services.lifecycle import handoff, queries, timekeeper, window
+from libs.pg import Connection, Pool, connect_pool
+from services.lifecycle import handoff, queries, queries_schedule, queries_window, timekeeper, window
 from services.lifecycle.handoff import Handoff, Publisher
+from services.lifecycle.statistics import Statistics
 from services.lifecycle.timekeeper import Timekeeper
 from services.lifecycle.window import Window
 from tests.contract.aged_log import APPLICATION, AgedLog, now
 from tests.databases import Database
+from tests.waiting import until
 
 OTHER = new_id()
 FILL = """
@@ -189,6 +193,12 @@ async def test_a_message_that_was_called_back_replaces_nothing(log: AgedLog, poo
 # the window -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handoff, "WINDOW", 10)
+    monkeypatch.setattr(window, "WINDOW", 10)
+
+
 async def waiting_campaign(log: AgedLog, handoffs: int = 3, size: int = 10) -> list[str]:
     """Hand-offs that wait for room, oldest first."""
     found = []
@@ -200,23 +210,53 @@ async def waiting_campaign(log: AgedLog, handoffs: int = 3, size: int = 10) -> l
     return found
 
 
-async def test_what_comes_back_goes_before_what_never_went(
-    log: AgedLog, pool: Pool, published: Collected, monkeypatch: pytest.MonkeyPatch
+async def test_what_comes_back_does_not_stand_behind_what_never_went(
+    log: AgedLog, pool: Pool, published: Collected, small_window: None
 ) -> None:
-    """A retry or a message that its rate held back does not wait for the whole campaign behind it once more."""
-    monkeypatch.setattr(handoff, "WINDOW", 10)
-    monkeypatch.setattr(window, "WINDOW", 10)
+    """A retry, or a message that its rate held back, does not wait for the whole campaign behind it once more."""
     earlier = [await log.message(now() - timedelta(minutes=1)) for _ in range(10)]
-    campaign = await waiting_campaign(log)
+    await waiting_campaign(log)
     await wait(log, earlier, "rate_limit")
     await Timekeeper(pool, published).round()
-    assert published.ids() == [], "others wait already"
-    await Window(pool, published, "normal").round()
     assert published.ids() == sorted(earlier)
-    await log.report(*(Outcome(i, "sent", 2, "call", 0) for i in earlier))
-    one = Window(pool, published, "normal")
-    await one.round()
-    assert published.ids()[10:] == campaign[:10]
+
+
+async def test_without_room_what_comes_back_is_the_first_to_have_it(
+    log: AgedLog, pool: Pool, published: Collected, small_window: None
+) -> None:
+    under_way = [await log.message() for _ in range(10)]
+    earlier = [await log.message(now() - timedelta(minutes=1)) for _ in range(10)]
+    await wait(log, under_way)
+    await Timekeeper(pool, published).round()
+    campaign = await waiting_campaign(log)
+    await wait(log, earlier)
+    await Timekeeper(pool, published).round()
+    assert published.ids() == sorted(under_way), "there is no room"
+    for done, next_ones in ((under_way, earlier), (earlier, campaign[:10])):
+        published.handoffs.clear()
+        await log.report(*(Outcome(i, "sent", 2, "call", 0) for i in done))
+        await Window(pool, published, "normal").round()
+        assert published.ids() == sorted(next_ones)
+
+
+async def test_a_few_that_linger_do_not_count_for_all_that_went_with_them(
+    log: AgedLog, pool: Pool, published: Collected, small_window: None
+) -> None:
+    """One message waits for a sender that is not there: the nine around it were sent long since."""
+    handoff_id = new_id()
+    ids = [await log.message(handoff_id=handoff_id) for _ in range(10)]
+    await log.handoff(handoff_id, ids, now() + timedelta(days=1))
+    campaign = await waiting_campaign(log)
+    await log.report(*(Outcome(i, "sent", 1, "call", 0) for i in ids[1:]))
+    part = Window(pool, published, "normal")
+    await part.recount()
+    await part.round()
+    assert published.ids() == [], "those that work on it may be at it still"
+    await log.owner("UPDATE lifecycle.handoffs SET created_at = now() - interval '1 minute' WHERE published")
+    await part.recount()
+    await part.round()
+    assert published.ids() == campaign[:10]
+    assert await log.fetchval("SELECT size FROM lifecycle.handoffs WHERE id = $1", handoff_id) == 1
 
 
 async def test_an_id_of_no_time_comes_back_all_the_same(log: AgedLog, pool: Pool, published: Collected) -> None:
@@ -230,3 +270,63 @@ async def test_an_id_of_no_time_comes_back_all_the_same(log: AgedLog, pool: Pool
     )
     await Timekeeper(pool, published).round()
     assert published.ids() == [odd]
+
+
+# plans ----------------------------------------------------------------------------------------------------------------
+
+LOOK_UP = (
+    queries.OPEN_MESSAGES,
+    queries.SETTLED,
+    queries.DELETE_DUE,
+    queries.LOCK_DUE_MESSAGES,
+    queries_window.INSERT_HANDOFFS,
+    queries_window.WAITING,
+    queries_window.FORGET_FINISHED,
+    queries_window.CONTENTS,
+    queries_schedule.DUE_IN_TURN,
+)
+
+
+async def plans(c: Connection) -> str:
+    found = []
+    for number, statement in enumerate(LOOK_UP):
+        values = ["NULL"] * len((await c.prepare(statement)).get_parameters())
+        with contextlib.suppress(asyncpg.exceptions.DuplicatePreparedStatementError):
+            await c.execute(f"PREPARE look_up_{number} AS {statement}")
+        found += await c.fetch(f"EXPLAIN EXECUTE look_up_{number} ({', '.join(values)})")
+    return "\n".join(row[0] for row in found)
+
+
+async def test_a_session_that_saw_the_tables_empty_does_not_read_all_of_them_when_they_are_full(
+    log: AgedLog, pool: Pool
+) -> None:
+    """A storm was worked off, and autovacuum has told the planner that nothing is there. Now the next one comes."""
+    await log.owner("VACUUM (ANALYZE) lifecycle.due", "VACUUM (ANALYZE) lifecycle.handoffs")
+    async with pool.connection() as c:
+        await plans(c)
+        await due(pool, 5_000, -60, why="rate_limit")
+        await log.owner(
+            """INSERT INTO lifecycle.handoffs (id, application_id, lane, message_ids, size, published)
+            SELECT uuidv7(), gen_random_uuid(), 'normal', ARRAY[uuidv7()], 1, n % 2 = 0
+            FROM generate_series(1, 5000) AS n"""
+        )
+
+        async def counted() -> bool:
+            return set(await queries_window.grown(c)) == {"lifecycle.due", "lifecycle.handoffs"}
+
+        await until(counted, "Postgres has counted what was written")
+        await Statistics(pool).round()
+        assert await queries_window.grown(c) == []
+        found = await plans(c)
+    assert "Seq Scan on due" not in found, found
+    assert "Seq Scan on handoffs" not in found, found
+    assert "handoffs_published" in found
+    assert "due_pressed" in found
+
+
+async def test_the_first_message_of_a_week_is_found_by_an_index(pool: Pool) -> None:
+    """Before anything is known of the week's tables, which may have 100,000 rows a minute later."""
+    async with pool.connection() as c:
+        found = await plans(c)
+    assert "Seq Scan on messages" not in found, found
+    assert "Seq Scan on message_events" not in found, found

@@ -1,5 +1,6 @@
 """GET /messages over the whole platform: filters, pages, cursors, and how much one page may look at."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -47,6 +48,25 @@ async def walked(shop: Tenant, **query: Any) -> list[str]:
         if page["pagination"]["next_cursor"] is None:
             return found
         cursor = {"cursor": page["pagination"]["next_cursor"]}
+
+
+async def test_what_waits_says_until_when(shared_whole: Whole) -> None:
+    shop = await shared_whole.tenant()
+    phone = await device(shop)
+    moment = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%dT%H:%M:%S}.000Z"
+    (at_once,), (later,), (held,) = [
+        await send(shop, phone, **when) for when in ({}, {"scheduled_at": moment}, {"scheduled_at": moment})
+    ]
+    async with single_connection(shared_whole.database.admin_dsn) as c:
+        await c.execute("UPDATE lifecycle.due SET reason = 'emergency_stop:apns' WHERE message_id = $1", held)
+    found = {each["id"]: each for each in (await listed(shop))["messages"]}
+    told = {name: {key: found[name].get(key) for key in ("scheduled_at", "next_attempt_at")} for name in found}
+    assert told == {
+        at_once: {"scheduled_at": None, "next_attempt_at": None},
+        later: {"scheduled_at": moment, "next_attempt_at": moment},
+        held: {"scheduled_at": None, "next_attempt_at": None},  # until somebody ends it
+    }
+    assert "scheduled_at" not in found[at_once]
 
 
 async def test_each_filter_finds_its_own(shared_whole: Whole) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from libs import consume
 from libs.config import Nats
+from libs.envelope import SendEnvelope, decode
 from services.senders.settings import Sender as SenderSettings
 from tests.contract.sender_harness import (
     CHANNEL,
@@ -97,7 +98,13 @@ async def test_stop_reports_the_calls_under_way_and_gives_the_rest_back(
         assert set(facts(await harness.reported(2))) == set(harness.sender.calls)
         assert len(harness.sender.calls) == 2
         async with tapped(harness.bus, SEND, SUBJECT, DURABLE) as next_holder:
-            assert (await next_holder.raw()).metadata.num_delivered == 2
+            rest = await next_holder.raw()
+        assert rest.metadata.num_delivered == 1
+        left = decode(rest.data, SendEnvelope)
+        assert {item.message_id for item in left.items} == {item.message_id for item in items} - set(
+            harness.sender.calls
+        )
+        assert not left.marked
 
 
 async def test_a_message_that_defeats_the_pipeline_is_buried_and_its_siblings_flow(nats_settings: Nats) -> None:

@@ -63,6 +63,7 @@ class ClusterSystem(System):
         self._environment["DATABASE_URL"] = self.dsn
         password = self._compose.values["POSTGRES_PASSWORD"]
         self.databases = [Server(name, self.data_dir / name, self._ports[name], password) for name in servers]
+        self._frozen: set[str] = set()
         self._application = ("", "")
         self._keeper: Keeper | None = None
 
@@ -119,6 +120,7 @@ class ClusterSystem(System):
     def freeze(self, name: str) -> None:
         """SIGSTOP to a server and all its children: it answers nobody and closes nothing, as without power."""
         self.keeper.leave_down(name)
+        self._frozen.add(name)
         for pid in self.runtime.processes[name]:
             server = psutil.Process(pid)
             for process in (server, *server.children(recursive=True)):
@@ -138,6 +140,7 @@ class ClusterSystem(System):
 
     async def bring_back(self, name: str) -> None:
         self.keeper.let_up(name)
+        self._frozen.discard(name)
         await self.ready(name)
 
     async def ready(self, name: str) -> None:
@@ -158,7 +161,7 @@ class ClusterSystem(System):
         await self.ready(name)
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
-        for database in self.databases:
+        for database in sorted(self.databases, key=lambda each: each.name in self._frozen):
             try:
                 return await asyncpg.connect(
                     f"{database.dsn}?target_session_attrs=primary",

@@ -46,6 +46,8 @@ class Flow:
         self._key = api_key
         self._dice = dice
         self._own: list[str] = []
+        self._shared: list[str] = []
+        self._probing: Request | None = None
         self._planned = 0
         self._answered = 0
         self._ended = False
@@ -57,11 +59,13 @@ class Flow:
             async with self._session() as session:
                 subscriptions = await self._register(session)
                 requests = plan(self.shape, subscriptions, self._dice)
-                self._own = subscriptions.own
+                self._own, self._shared = subscriptions.own, subscriptions.shared
                 self._planned = sum(len(request.subscriptions) for request in requests)
                 queue = self._paced(requests, time.monotonic())
                 await asyncio.gather(*(self._worker(session, queue) for _ in range(CONNECTIONS)))
             await asyncio.gather(*self._volleys)
+            if self._probing is not None:
+                await self.until_accepted()
         finally:
             self._ended = True
 
@@ -89,17 +93,26 @@ class Flow:
         return request
 
     async def probe(self) -> Attempt:
-        """One `POST /messages` beside the plan, given up at the first error: what was answered, and how soon."""
-        request = single(self._own.pop())
-        request.fragile = True
-        await self.send(request)
+        """One try of a `POST /messages` beside the plan: what was answered, and how soon. An error is tried again by
+        the next one."""
+        request = self._probing or self._new_probe()
+        async with self._session() as session:
+            await self._try(session, request, body_of(request, self.shape.ttl))
+        self._probing = request if request.state == "open" else None
         return request.attempts[-1]
 
     async def until_accepted(self) -> float:
-        """One `POST /messages` beside the plan, repeated until it is answered; the seconds that it took."""
+        """The same, repeated until it is answered; the seconds that it took."""
         began = time.monotonic()
-        await self.send_one(self._own.pop())
+        request, self._probing = self._probing or self._new_probe(), None
+        async with self._session() as session:
+            await self._repeat(session, request)
         return time.monotonic() - began
+
+    def _new_probe(self) -> Request:
+        request = single(self._dice.choice(self._shared))
+        self.client.note(request)
+        return request
 
     async def send(self, request: Request) -> None:
         async with self._session() as session:
@@ -127,6 +140,9 @@ class Flow:
 
     async def _deliver(self, session: aiohttp.ClientSession, request: Request) -> None:
         self.client.note(request)
+        await self._repeat(session, request)
+
+    async def _repeat(self, session: aiohttp.ClientSession, request: Request) -> None:
         body = body_of(request, self.shape.ttl)
         gives_up_at = time.monotonic() + ANSWER_SECONDS
         while request.state == "open":

@@ -70,6 +70,14 @@ class Server:
         with (self.data.postgres / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = {value}\n" for name, value in settings.items())
 
+    def check_for_damage(self) -> None:
+        """`pg_amcheck`: every table and index is what it should be. Raises `CalledProcessError`."""
+        program = str(postgres_bin() / "pg_amcheck")
+        place = ["-h", "127.0.0.1", "-p", str(self.port), "-U", OWNER, "-d", "automata"]
+        environment = {**os.environ, "PGPASSWORD": self.password}
+        command = [program, *place, "--install-missing", "--heapallindexed"]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+
     async def execute(self, *statements: str) -> None:
         connection = await asyncpg.connect(self.dsn, timeout=5)
         try:

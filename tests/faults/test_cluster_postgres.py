@@ -1,5 +1,6 @@
 """The primary is lost with everything under way: the standby has all that was answered, and services find it (R1)."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 
@@ -17,6 +18,8 @@ from tests.faults.story import Story
 pytestmark = pytest.mark.faults
 
 SECONDS = 20.0
+ALONE_SECONDS = 30.0
+"""Longer than a service waits for a statement (15 s): what is then given up is committed all the same."""
 LAST_EPOCH = "SELECT max(epoch) AS epoch FROM lifecycle.message_events"
 
 
@@ -61,6 +64,20 @@ async def test_a_primary_that_falls_silent_loses_nothing_that_was_answered(story
         await _promote(story, flow, standby)
     await _end(story, system, "cluster-postgres-silent", began, epoch)
     await system.rejoin(primary, standby)
+
+
+async def test_nothing_is_accepted_that_no_standby_has(story: Story, system: ClusterSystem) -> None:
+    """Not when it is repeated either: the first try may have been committed on the primary alone."""
+    _, standby = await system.roles()
+    async with story.flow() as flow:
+        pass
+    await system.stop(standby.name)
+    sent = asyncio.create_task(flow.until_accepted())
+    await asyncio.wait({sent}, timeout=ALONE_SECONDS)
+    assert not sent.done()
+    await system.start(standby.name)
+    story.notes["accepted_after_seconds"] = await sent
+    await story.check("cluster-postgres-alone")
 
 
 async def _promote(story: Story, flow: Flow, standby: Server) -> None:

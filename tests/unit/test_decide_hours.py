@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from libs.envelope import Accepted, Lane
+from libs.envelope import Accepted, Closing, Lane
 from libs.errors import ServiceUnavailable
 from libs.policy import Policy, QuietHours
 from libs.rpc import Recipient
 from services.dispatcher.decide import Refusal, refused
-from services.dispatcher.quiet import not_now
+from services.dispatcher.quiet import closing, not_now
 
 INFO = Accepted("m", "s", 2, b"sealed", 2**52)
 AD = msgspec.structs.replace(INFO, category="ad")
@@ -308,3 +308,38 @@ def test_what_is_dropped_after_the_night_waits_for_the_night_to_end() -> None:
     assert by_night is not None
     assert by_day is not None
     assert (by_night.reason, by_night.kind, by_day.reason, by_day.kind) == ("ad_night", "held", "quiet_hours", "failed")
+
+
+# when the hours end ---------------------------------------------------------------------------------------------------
+
+
+def ends(item: Accepted, moment: str, policy: Policy = NO_RULES, to: Recipient = KOREAN) -> Closing | None:
+    return closing(item, to, "apns", policy, "normal", at(moment))
+
+
+def test_what_goes_by_day_says_when_the_night_begins_and_how_it_is_told() -> None:
+    held = asked(AD, "2026-07-01T21:00:00+09:00", to=KOREAN)
+    assert held is not None
+    begins, until_ms = at("2026-07-01T21:00:00+09:00"), at("2026-07-02T08:00:00+09:00")
+    assert ends(AD, "2026-07-01T08:00:00+09:00") == Closing(begins, "ad_night", until_ms, held.data)
+    assert ends(AD, "2026-07-01T20:59:59.999+09:00") == Closing(begins, "ad_night", until_ms, held.data)
+
+
+def test_the_first_window_to_open_counts() -> None:
+    policy = Policy(quiet_hours=QuietHours("12:00", "13:00"))
+    found = [ends(AD, f"2026-07-01T{clock}:00+09:00", policy) for clock in ("09:00", "13:00")]
+    assert [(each.hold, each.at_ms) for each in found if each] == [
+        ("quiet_hours", at("2026-07-01T12:00:00+09:00")),
+        ("ad_night", at("2026-07-01T21:00:00+09:00")),
+    ]
+
+
+def test_hours_in_which_messages_are_dropped_drop_nothing_that_was_let_through() -> None:
+    policy = Policy(quiet_hours=QuietHours("12:00", "13:00", action="drop"))
+    assert ends(INFO, "2026-07-01T11:00:00+09:00", policy) is None
+
+
+def test_what_no_window_concerns_may_be_sent_at_any_hour() -> None:
+    assert ends(INFO, "2026-07-01T11:00:00+09:00") is None
+    assert closing(INFO, KOREAN, "apns", Policy(quiet_hours=NIGHT), "critical", 1) is None
+    assert closing(INFO, KOREAN, "apns", NO_RULES, "normal", 0) is None
