@@ -27,8 +27,7 @@ from libs.subjects import dead
 SPLIT_AT = 3
 """From this delivery on an envelope is cut into single messages, and a single one that fails again is buried (R11)."""
 GIVE_UP_AT = 8
-"""At this delivery a single message is buried untried: nobody lived to say that it failed. Many, because a process
-that is killed, for whatever reason, spends a delivery of everything in hand."""
+"""At this delivery a single message is buried untried. Many: who is killed spends a delivery of everything in hand."""
 PAUSES = (1.0, 5.0)
 """Seconds from a failure to the next delivery: what fails for everybody, for a moment, shall not be buried."""
 STOP_SECONDS = 2.0
@@ -38,8 +37,7 @@ FETCH_SECONDS = 1.5
 
 _MARK: dict[type, dict[str, bool]] = {DispatchEnvelope: {"marked": True}, SendEnvelope: {"marked": True}}
 """Single copies are asked about before they are sent: their first delivery may have got through."""
-_LEASE = 0.9
-"""Part of `ack_wait` in which an envelope is surely ours."""
+_LEASE = 0.9  # part of `ack_wait` in which an envelope is surely ours
 _LOOK_AFTER = 20  # empty fetches: the consumer may be gone without a word
 
 _log = telemetry.logger("consume")
@@ -61,8 +59,7 @@ class Held:
         self._connection = bus.reconnects
         self._lease = bus.settings.ack_wait * _LEASE
         self._leased_until = self._loop.time() + self._lease
-        self.finish_by = finish_by
-        """Time of the event loop from which it is to be given back."""
+        self.finish_by = finish_by  # time of the event loop from which it is to be given back
         self.stream = metadata.stream
         self.subject = message.subject
         self.payload = message.data
@@ -76,8 +73,7 @@ class Held:
         return self._loop.time() < self.finish_by and self.is_leased()
 
     def is_leased(self) -> bool:
-        """False once the server may have given the envelope to another: also one that crashed, and forgot whose it was,
-        before we found it again."""
+        """False once the server may have given it to another, as one does that crashed, and forgot whose it was."""
         known = self._bus.client.is_connected and self._bus.reconnects == self._connection
         return known and self._loop.time() < self._leased_until
 
@@ -190,9 +186,7 @@ class Consumer(Generic[E_]):
                 message = await _next(subscription)
                 if message is not None:
                     await self._take(Held(self._bus, message, self._finish_by))
-                    continue
-                empty += 1
-                if empty % _LOOK_AFTER == 0:
+                elif (empty := empty + 1) % _LOOK_AFTER == 0:
                     await subscription.consumer_info()
         finally:
             with contextlib.suppress(*_NATS_ERRORS):

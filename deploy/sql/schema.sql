@@ -778,6 +778,8 @@ CREATE INDEX due_pressed ON lifecycle.due USING btree (application_id, lane) WHE
 
 CREATE INDEX due_released ON lifecycle.due USING btree (released_at) WHERE (released_at IS NOT NULL);
 
+CREATE INDEX due_turns ON lifecycle.due USING btree (lane, application_id, due_at);
+
 CREATE INDEX due_when ON lifecycle.due USING btree (due_at);
 
 CREATE INDEX handoffs_age ON lifecycle.handoffs USING btree (lane, created_at) WHERE published;
@@ -953,19 +955,19 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.breakers TO automata_lifecy
 
 GRANT SELECT,INSERT,UPDATE ON TABLE lifecycle.cursors TO automata_lifecycle;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.due TO automata_lifecycle;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE lifecycle.due TO automata_lifecycle;
 
 GRANT SELECT ON TABLE lifecycle.epochs TO automata_lifecycle;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.handoffs TO automata_lifecycle;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE lifecycle.handoffs TO automata_lifecycle;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.idempotency_keys TO automata_lifecycle;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.receipt_cursors TO automata_lifecycle;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.receipts_awaited TO automata_lifecycle;
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE lifecycle.receipts_awaited TO automata_lifecycle;
 
-GRANT SELECT,INSERT,DELETE ON TABLE lifecycle.reserved_sends TO automata_lifecycle;
+GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE lifecycle.reserved_sends TO automata_lifecycle;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE subscription.data_keys TO automata_subscription;
 

@@ -183,7 +183,7 @@ async def _earlier_failures(
 
 
 async def _waiting(c: Connection, facts: list[tuple[Facts, Outcome]], known: dict[str, Row]) -> set[str]:
-    """Of messages that failed: those that wait for their next attempt already. Told again, a failure decides nothing."""
+    """Of messages that failed: those that wait for their next attempt already. A failure told again decides nothing."""
     failed = {item.message_id for _, item in facts if item.retry_class is not None and item.message_id in known}
     return await queries_schedule.in_due(c, list(failed)) if failed else set()
 

@@ -101,10 +101,9 @@ class Admission:
         return Postponed("rate_limit", f"rate:{entry.held.sequence}", until_ms, data)
 
     async def _line(self, pace: Pace, entry: Entry, left: int) -> Slots:
-        """Critical messages go before all others when they are back, so they need not stand in line."""
-        now_ms = self._reference.now_ms()
-        found = None if entry.lane == "critical" else await pace.book(left)
+        found = await pace.book(left, entry.lane)
         if found is not None:
             return found
+        now_ms = self._reference.now_ms()
         earliest = _URGENT_MS if entry.lane == "critical" else PATIENCE_MS
         return Slots(now_ms + earliest * _rolled(1.0, 2.0), PATIENCE_MS / left, left)

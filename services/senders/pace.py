@@ -196,12 +196,13 @@ class Pace:
 
         return await self._change(taken)
 
-    async def book(self, count: int) -> Slots | None:
+    async def book(self, count: int, lane: Lane = "normal") -> Slots | None:
         """Moments to come back at, for `count` messages; None: nobody can say."""
 
         def booked(known: Schedule, now_ms: float, allowed: Allowed) -> tuple[Schedule, Slots]:
             rate = max(allowed.rate or UNLIMITED, allowed.soon)
-            return book(known, now_ms, rate, count, LONGEST_LINE_MS, allowed.paused_ms)
+            urgent = lane == "critical"
+            return book(known, now_ms, rate, count, LONGEST_LINE_MS, allowed.paused_ms, urgent=urgent)
 
         found = await self._change(booked)
         ends_ms = self._allowed(self._reference.now_ms()).ends_ms + PATIENCE_MS

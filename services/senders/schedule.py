@@ -26,6 +26,8 @@ class Schedule(msgspec.Struct, frozen=True):
     """Until here, moments are promised to messages that were postponed."""
     members: dict[str, int] = {}
     """Processes that share, and when each took last."""
+    urgent_ms: float = 0.0
+    """As `line_ms`, for critical messages: they stand behind none but their like."""
 
 
 class Slots(msgspec.Struct):
@@ -69,7 +71,7 @@ def take(
     step = interval_ms(rate)
     start = max(free_ms(known, now_ms, rate), paused_ms)
     count = min(wanted, max(1, int(SLICE_MS / step / len(members))))
-    taken = Schedule(start + count * step, known.line_ms, members)
+    taken = msgspec.structs.replace(known, next_ms=start + count * step, members=members)
     return taken, Slots(start, step, count)
 
 
@@ -80,16 +82,26 @@ def free_ms(known: Schedule, now_ms: float, rate: float) -> float:
 
 
 def book(
-    known: Schedule, now_ms: float, rate: float, count: int, longest_ms: float, paused_ms: float = 0.0
+    known: Schedule,
+    now_ms: float,
+    rate: float,
+    count: int,
+    longest_ms: float,
+    paused_ms: float = 0.0,
+    *,
+    urgent: bool = False,
 ) -> tuple[Schedule, Slots]:
     """Moments to come back at, for `count` messages that cannot wait here: behind those that were postponed before.
 
     They are no right to be called, but spread over the time in which the rate allows it: nobody comes back in vain.
-    Beyond `longest_ms` from now the line begins anew, so that nothing waits for a rate that was raised long since.
+    None is more than `longest_ms` from now, so that nothing waits for a rate that was raised long since: the line
+    begins anew then.
     """
-    step = interval_ms(rate)
-    start = max(known.line_ms, now_ms, paused_ms)
-    if start > now_ms + longest_ms:
-        start = max(now_ms, paused_ms)
-    booked = msgspec.structs.replace(known, line_ms=start + count * step)
-    return booked, Slots(start, step, count)
+    step, end = interval_ms(rate), now_ms + longest_ms
+    soonest = max(paused_ms, free_ms(known, now_ms, rate) - PATIENCE_MS, now_ms)
+    start = max(known.urgent_ms if urgent else known.line_ms, soonest)
+    if start >= end:
+        start = soonest
+    line_ms = start + count * step
+    line = {"urgent_ms": line_ms} if urgent else {"line_ms": line_ms}
+    return msgspec.structs.replace(known, **line), Slots(start, min(step, max(0.0, end - start) / count), count)

@@ -116,7 +116,7 @@ async def test_a_failure_that_is_told_twice_ends_nothing_that_is_to_be_tried_aga
 
 async def test_hand_offs_of_which_nothing_is_left_do_not_take_the_room_of_others(log: AgedLog, pool: Pool) -> None:
     """A campaign that waited until it expired: what comes after it is not published in turns behind empty envelopes."""
-    handoff_id, ids = await handed_off(log, published=False)
+    _, ids = await handed_off(log, published=False)
     await log.owner("UPDATE lifecycle.messages SET created_at = now() - interval '2 days'")
     await log.owner("UPDATE lifecycle.handoffs SET expires_at = now() - interval '1 day'")
     await Expiry(pool).round()

@@ -1,25 +1,21 @@
 """Whose turn it is when very much is due or waits: no application, no lane and no message is kept back by others'."""
 
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import asyncpg
 import pytest
 
 from libs.config import Database as DatabaseSettings
 from libs.envelope import Outcome
 from libs.ids import new_id
-from libs.pg import Connection, Pool, connect_pool
-from services.lifecycle import handoff, queries, queries_schedule, queries_window, timekeeper, window
+from libs.pg import Pool, connect_pool
+from services.lifecycle import handoff, queries, timekeeper, window
 from services.lifecycle.handoff import Handoff, Publisher
-from services.lifecycle.statistics import Statistics
 from services.lifecycle.timekeeper import Timekeeper
 from services.lifecycle.window import Window
 from tests.contract.aged_log import APPLICATION, AgedLog, now
 from tests.databases import Database
-from tests.waiting import until
 
 OTHER = new_id()
 FILL = """
@@ -270,63 +266,3 @@ async def test_an_id_of_no_time_comes_back_all_the_same(log: AgedLog, pool: Pool
     )
     await Timekeeper(pool, published).round()
     assert published.ids() == [odd]
-
-
-# plans ----------------------------------------------------------------------------------------------------------------
-
-LOOK_UP = (
-    queries.OPEN_MESSAGES,
-    queries.SETTLED,
-    queries.DELETE_DUE,
-    queries.LOCK_DUE_MESSAGES,
-    queries_window.INSERT_HANDOFFS,
-    queries_window.WAITING,
-    queries_window.FORGET_FINISHED,
-    queries_window.CONTENTS,
-    queries_schedule.DUE_IN_TURN,
-)
-
-
-async def plans(c: Connection) -> str:
-    found = []
-    for number, statement in enumerate(LOOK_UP):
-        values = ["NULL"] * len((await c.prepare(statement)).get_parameters())
-        with contextlib.suppress(asyncpg.exceptions.DuplicatePreparedStatementError):
-            await c.execute(f"PREPARE look_up_{number} AS {statement}")
-        found += await c.fetch(f"EXPLAIN EXECUTE look_up_{number} ({', '.join(values)})")
-    return "\n".join(row[0] for row in found)
-
-
-async def test_a_session_that_saw_the_tables_empty_does_not_read_all_of_them_when_they_are_full(
-    log: AgedLog, pool: Pool
-) -> None:
-    """A storm was worked off, and autovacuum has told the planner that nothing is there. Now the next one comes."""
-    await log.owner("VACUUM (ANALYZE) lifecycle.due", "VACUUM (ANALYZE) lifecycle.handoffs")
-    async with pool.connection() as c:
-        await plans(c)
-        await due(pool, 5_000, -60, why="rate_limit")
-        await log.owner(
-            """INSERT INTO lifecycle.handoffs (id, application_id, lane, message_ids, size, published)
-            SELECT uuidv7(), gen_random_uuid(), 'normal', ARRAY[uuidv7()], 1, n % 2 = 0
-            FROM generate_series(1, 5000) AS n"""
-        )
-
-        async def counted() -> bool:
-            return set(await queries_window.grown(c)) == {"lifecycle.due", "lifecycle.handoffs"}
-
-        await until(counted, "Postgres has counted what was written")
-        await Statistics(pool).round()
-        assert await queries_window.grown(c) == []
-        found = await plans(c)
-    assert "Seq Scan on due" not in found, found
-    assert "Seq Scan on handoffs" not in found, found
-    assert "handoffs_published" in found
-    assert "due_pressed" in found
-
-
-async def test_the_first_message_of_a_week_is_found_by_an_index(pool: Pool) -> None:
-    """Before anything is known of the week's tables, which may have 100,000 rows a minute later."""
-    async with pool.connection() as c:
-        found = await plans(c)
-    assert "Seq Scan on messages" not in found, found
-    assert "Seq Scan on message_events" not in found, found

@@ -54,9 +54,8 @@ async def test_what_waits_says_until_when(shared_whole: Whole) -> None:
     shop = await shared_whole.tenant()
     phone = await device(shop)
     moment = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%dT%H:%M:%S}.000Z"
-    (at_once,), (later,), (held,) = [
-        await send(shop, phone, **when) for when in ({}, {"scheduled_at": moment}, {"scheduled_at": moment})
-    ]
+    (at_once,) = await send(shop, phone)
+    later, held = await send(shop, phone, 2, scheduled_at=moment)
     async with single_connection(shared_whole.database.admin_dsn) as c:
         await c.execute("UPDATE lifecycle.due SET reason = 'emergency_stop:apns' WHERE message_id = $1", held)
     found = {each["id"]: each for each in (await listed(shop))["messages"]}

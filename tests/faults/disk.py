@@ -3,7 +3,6 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,25 +28,13 @@ class SmallDisk:
     def unmount(self) -> None:
         subprocess.run(["umount", "--lazy", str(self.path)], capture_output=True, check=False)
 
-    def free(self) -> int:
-        """Bytes."""
-        found = os.statvfs(self.path)
-        return found.f_bavail * found.f_frsize
-
-    def fill(self, leave: int = 0) -> None:
-        """Take all that is free but `leave` bytes."""
+    def fill(self) -> None:
+        """Take all that is free."""
         with (self.path / FILLER).open("ab") as file:
-            size = file.tell() + max(0, self.free() - leave)
-            with contextlib.suppress(OSError):
-                os.posix_fallocate(file.fileno(), 0, size)
+            for step in (64 * 1024**2, 1024**2, 4096):
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, step)
 
     def clear(self) -> None:
         (self.path / FILLER).unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def full(self) -> Iterator[None]:
-        self.fill()
-        try:
-            yield
-        finally:
-            self.clear()

@@ -12,13 +12,15 @@ from tests.faults.conftest import run_story
 from tests.faults.disk import SmallDisk
 from tests.faults.load import Flow
 from tests.faults.plan import Shape
-from tests.faults.story import Story
+from tests.faults.story import Story, writing_connection
 
 pytestmark = pytest.mark.faults
 
 SECONDS = 24.0
 FULL_SECONDS = 8.0
 DISK = 512 * 1024**2
+SEGMENTS = 64
+"""More than Postgres keeps ready."""
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +46,12 @@ async def test_no_room_for_the_wal_loses_nothing(story: Story, system: ClusterSy
     disk, database = system.disks["postgres-1"], system.databases[0]
     async with story.flow(Shape(story.messages, SECONDS)) as flow:
         await flow.reached(0.2)
-        disk.fill()
         story.kills += 1
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            while True:
-                await database.execute("SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()")
+        async with writing_connection(database.dsn) as connection:
+            disk.fill()
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                for _ in range(SEGMENTS):
+                    await connection.execute("SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()")
         await _refused_while_full(story, flow, disk)
     await story.check("disk-full-wal")
     assert any("PANIC" in path.read_text() for path in system.logs() if path.name.startswith("postgres"))
