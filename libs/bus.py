@@ -63,10 +63,7 @@ class Bus:
 
     @classmethod
     async def connect(cls, settings: Nats, name: str) -> "Bus":
-        """Waits for the server as long as it takes; a supervisor decides when that is too long.
-
-        `settings.url` may name several servers of one cluster, with commas between them: any that answers is taken.
-        """
+        """Waits for a server as long as it takes; a supervisor decides when that is too long."""
         client = Client()
         servers = [server.strip() for server in settings.url.split(",")]
 
@@ -161,7 +158,11 @@ class Bus:
         *,
         max_pending: int = 2_000,
     ) -> None:
-        """Answer `signal.rpc.<service>.<verb>`, shared with other replicas; at most `max_pending` at once."""
+        """Answer `signal.rpc.<service>.<verb>`, shared with other replicas; at most `max_pending` of a verb at once.
+
+        What is too much is refused when it is read: little ever waits in nats-py (at most 128 MiB a verb). A process
+        that reads nothing is cut off by the server at its `max_pending`.
+        """
         registered = await add_service(self.client, name=service, version=VERSION)
         self._services.append(registered)
         for verb, (kind, handler) in verbs.items():
@@ -177,7 +178,6 @@ class Bus:
 
         async def run(request: Request) -> None:
             nonlocal pending
-            pending += 1
             try:
                 await request.respond(_encode(await handler(decode(request.data))))
             except Exception as error:
@@ -186,9 +186,11 @@ class Bus:
                 pending -= 1
 
         async def answer(request: Request) -> None:
+            nonlocal pending
             if pending >= max_pending:
                 await _respond_fault(request, Fault("service_unavailable", {"retry_after": 1}))
                 return
+            pending += 1  # here: many are read before one task begins
             task = asyncio.create_task(run(request))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

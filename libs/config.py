@@ -25,6 +25,7 @@ class SettingsError(Exception):
 
 class Nats(msgspec.Struct, frozen=True):
     url: str = "nats://127.0.0.1:4222"
+    """Several servers of one cluster have commas between them."""
     replicas: int = 1
     """Copies of each stream: 3 in a cluster."""
     max_stream_bytes: int = 8 * 1024**3
@@ -35,6 +36,7 @@ class Nats(msgspec.Struct, frozen=True):
 
 class Database(msgspec.Struct, frozen=True):
     url: str
+    """Several hosts, as in `postgresql://user:password@db1:5432,db2:5432/name`: the one that takes changes is used."""
     pool: int = 16
     """Connections of this process."""
     statement_timeout: float = 10.0

@@ -49,6 +49,7 @@ START_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 HOST_SECONDS = 1.5
 """The same where a DSN names several hosts: one that lost its power says nothing, and the next is to be asked."""
+CLOSE_SECONDS = 2.0
 PULSE_SECONDS = 1.0
 SILENT_SECONDS = 4.0
 """A server that does not answer the shortest question for so long is gone, though its connections are open."""
@@ -202,20 +203,29 @@ class Pool:
             return bool(await connection.fetchval("SELECT true"))
 
     async def _watch(self) -> None:
+        again = False
         while True:
-            with contextlib.suppress(asyncpg.PostgresError, *UNAVAILABLE):
+            try:
                 async with single_connection(self._url) as connection:
                     self._silent = False
+                    if again:
+                        await self._pool.expire_connections()  # they may be to another server than this
+                    again = True
                     while await _answers(connection):
                         await asyncio.sleep(PULSE_SECONDS)
                     connection.terminate()
                     await self._drop()
+            except TimeoutError:
+                await self._drop()
+            except (asyncpg.PostgresError, *UNAVAILABLE) as error:
+                telemetry.logger("pg").debug("no_pulse", error_type=type(error).__name__)
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _drop(self) -> None:
-        telemetry.logger("pg").warning("postgres_silent")
+        if not self._silent:
+            telemetry.logger("pg").warning("postgres_silent")
         self._silent = True
-        for connection in self._in_use:
+        for connection in list(self._in_use):
             connection.terminate()
         await self._pool.expire_connections()
 
@@ -253,4 +263,5 @@ async def single_connection(url: str) -> AsyncIterator["Connection"]:
         await _prepare(connection)
         yield connection
     finally:
-        connection.terminate() if connection.is_closed() else await connection.close(timeout=5)
+        async with asyncio.timeout(CLOSE_SECONDS):  # asyncpg's own timeout forgets what was cancelled and hears nothing
+            await connection.close()

@@ -19,6 +19,11 @@ Hold = Literal[
 ]
 
 
+TURN = "turn"
+"""What a message waits for before it goes to the pipeline: a place in the window of its application and lane (R11). It
+is not in `due` then."""
+
+
 class Wait(msgspec.Struct, frozen=True):
     open_ended: bool = False
     """Ends when somebody ends it, not at a time: its rows name the channel, `<hold>:<channel>`."""

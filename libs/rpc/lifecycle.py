@@ -131,7 +131,7 @@ class MessageSummary(msgspec.Struct, frozen=True):
     next_attempt_at_ms: int | None = None
     """When what it waits for is over; None: it does not wait, or until somebody ends that."""
     next_attempt_reason: str | None = None
-    """What it waits for, as the row in `due` says it."""
+    """What it waits for, as the row in `due` says it; or `libs.waits.TURN`."""
 
 
 class MessageView(MessageSummary, frozen=True, kw_only=True):
@@ -360,17 +360,20 @@ class ReportBreaker(msgspec.Struct, frozen=True):
     """lifecycle.report_breaker -> Empty; raises resource_not_found. What a sender learned of an application's way to
     a provider.
 
-    `failed` opens the breaker, or keeps it open for longer; `healed` closes it.
+    `failed` opens the breaker, or keeps it open for longer; `healed` closes it. `renewed`: the credential was set anew,
+    so that one which the last credential opened is probed at once.
     """
 
     application_id: str
     channel: str
-    verdict: Literal["failed", "healed"]
+    verdict: Literal["failed", "healed", "renewed"]
     reason: str = ""
     """Of the failure: a code without secrets."""
     retry_class: Literal["network", "outage", "credentials"] = "outage"
     """Of the failure."""
     region: str = ""
+    opened_at_ms: int | None = None
+    """The breaker that was probed: the verdict says nothing of a later one. None: it may be any."""
 
 
 class ListBreakers(msgspec.Struct, frozen=True):

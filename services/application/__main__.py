@@ -30,7 +30,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.readiness("nats", bus.is_ready)
     runtime.spawn(bus.until_gone(), "nats")
     access, limits = Access(pool, ring, last_used), Limits(pool, runtime.clock)
-    vault, stops, rewrapper = Vault(pool, ring), EmergencyStops(pool), Rewrapper(pool, ring)
+    vault, stops, rewrapper = Vault(pool, ring, bus), EmergencyStops(pool), Rewrapper(pool, ring)
     handlers = Handlers(Tenants(pool), access, vault, limits, Audit(pool), stops, rewrapper, Policies(pool))
     runtime.spawn(follow(ring, bus, runtime.name), "ring")
     await bus.serve("application", handlers.verbs())

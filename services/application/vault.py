@@ -1,11 +1,13 @@
 """Provider credentials: sealed at rest, opened for senders alone."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import msgspec
 
-from libs.errors import ResourceNotFound
+from libs.bus import Bus
+from libs.errors import ResourceNotFound, SignalError
 from libs.pg import Pool
 from libs.rpc import (
     AuditEntry,
@@ -16,6 +18,8 @@ from libs.rpc import (
     Empty,
     GetCredential,
     ListCredentials,
+    Provider,
+    ReportBreaker,
     SetCredential,
 )
 from libs.seal import KeyRing, associated, key_id_of
@@ -24,13 +28,15 @@ from services.application.checks import expect_id
 from services.application.queries_limits import insert_audit
 
 _SECRET_COLUMN = "credentials.sealed"
+_TELL_SECONDS = 1.0
 _decode_secret = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 class Vault:
-    def __init__(self, pool: Pool, ring: KeyRing) -> None:
+    def __init__(self, pool: Pool, ring: KeyRing, bus: Bus) -> None:
         self._pool = pool
         self._ring = ring
+        self._bus = bus
 
     async def set(self, request: SetCredential) -> CredentialInfo:
         application_id = expect_id(request.application_id)
@@ -42,7 +48,14 @@ class Vault:
             if info is None:
                 raise ResourceNotFound(id=application_id)
             await insert_audit(c, [_entry(request, application_id, "credential.set", info.version)])
+        await self._tell(application_id, request.provider)
         return info
+
+    async def _tell(self, application_id: str, provider: Provider) -> None:
+        """What waits because the last credential was refused tries this one at once; untold, within five minutes."""
+        told = ReportBreaker(application_id, provider, "renewed")
+        with contextlib.suppress(SignalError):
+            await self._bus.call("lifecycle", "report_breaker", told, Empty, timeout=_TELL_SECONDS)
 
     async def get(self, request: GetCredential) -> Credential:
         application_id = expect_id(request.application_id)

@@ -1,4 +1,4 @@
-"""Ask a process on this machine whether it is ready."""
+"""Ask a process on this machine whether it is ready, or what it lacks."""
 
 import asyncio
 import http.client
@@ -12,13 +12,23 @@ async def answers_ok(url: str) -> bool:
     return await asyncio.to_thread(_answers_ok, url)
 
 
+async def answer_of(url: str) -> tuple[int, bytes]:
+    """Status and text that GET `url` (plain http) is answered with; 0 where nobody answers within 3 seconds."""
+    return await asyncio.to_thread(_answer_of, url)
+
+
 def _answers_ok(url: str) -> bool:
+    return _answer_of(url)[0] == http.client.OK
+
+
+def _answer_of(url: str) -> tuple[int, bytes]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT)
     try:
         connection.request("GET", parts._replace(scheme="", netloc="").geturl())
-        return connection.getresponse().status == http.client.OK
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return False
+        return 0, b""
     finally:
         connection.close()

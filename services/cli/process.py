@@ -39,6 +39,8 @@ class Spec:
     account: Account | None = None
     before_start: Callable[[], Awaitable[None]] | None = None
     health_url: str | None = None
+    damaged: Callable[[], Awaitable[bool]] | None = None
+    """True while it runs, but nothing than a restart helps; asked every few seconds."""
 
 
 class Process:
@@ -87,6 +89,10 @@ class Process:
         """Let it run again."""
         self._held.clear()
         self._wake.set()
+
+    async def restart(self) -> None:
+        """End it; `run` starts it again."""
+        await self._terminate()
 
     async def stop(self) -> None:
         self._stopping.set()

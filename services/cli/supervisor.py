@@ -14,7 +14,7 @@ from services.cli.logfile import LogFile
 from services.cli.process import Process, Spec
 
 _POLL = 0.1
-_ROTATE_EVERY = 2.0
+_TEND_EVERY = 2.0
 _EXITS_ALLOWED = 3
 """Ends of one process during the start after which it is given up."""
 _TAIL_LINES = 25
@@ -42,7 +42,7 @@ class Supervisor:
         self._say = say
         self._groups: list[list[Process]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rotating: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
 
     @property
     def processes(self) -> list[Process]:
@@ -56,8 +56,8 @@ class Supervisor:
             task = asyncio.create_task(process.run(), name=process.spec.name)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        if self._rotating is None:
-            self._rotating = asyncio.create_task(self._rotate())
+        if self._tending is None:
+            self._tending = asyncio.create_task(self._tend())
         return group
 
     async def until_ready(self, group: Sequence[Process], timeout: float, on_ready: Callable[[Process], None]) -> None:
@@ -85,8 +85,8 @@ class Supervisor:
         return bool(named)
 
     async def stop(self) -> None:
-        if self._rotating is not None:
-            self._rotating.cancel()
+        if self._tending is not None:
+            self._tending.cancel()
         for group in reversed(self._groups):
             await asyncio.gather(*(process.stop() for process in group))
         await asyncio.gather(*self._tasks)
@@ -130,12 +130,20 @@ class Supervisor:
             await asyncio.sleep(_POLL)
         on_ready(process)
 
-    async def _rotate(self) -> None:
+    async def _tend(self) -> None:
+        """Logs stay bounded, and what only a restart helps is restarted."""
         while True:
-            await asyncio.sleep(_ROTATE_EVERY)
+            await asyncio.sleep(_TEND_EVERY)
             for process in self.processes:
                 with contextlib.suppress(OSError):
                     process.log.rotate()
+                    await self._mend(process)
+
+    async def _mend(self, process: Process) -> None:
+        damaged = process.spec.damaged
+        if damaged is not None and process.state == "running" and await damaged():
+            self._say(f"{process.spec.name} is damaged; starting it again")
+            await process.restart()
 
 
 def how_it_ended(code: int | None) -> str:

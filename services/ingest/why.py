@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from libs.message import FAILING
 from libs.retry import TABLE
 from libs.rpc import EventView, MessageView
-from libs.waits import Hold, hold_of
+from libs.waits import TURN, Hold, hold_of
 from services.ingest.errors import Language
 from services.ingest.why_sentences import (
     ACTION,
@@ -25,10 +25,12 @@ from services.ingest.why_sentences import (
     ENDED,
     EXHAUSTED,
     IN_HOURS,
+    IN_TURN,
     KEPT,
     LAST,
     LOCALIZED,
     NEXT_TRY,
+    NO_CREDENTIAL,
     NOT_BEFORE,
     OLDEST,
     OURS,
@@ -82,6 +84,8 @@ def explain_message(message: MessageView, language: Language) -> str:
     decisive = [event for event in message.events if event.kind in kinds] or message.events
     latest = max(decisive, key=lambda event: (event.attempt, event.occurred_at_ms))
     text = explain_event(latest, message, language)
+    if message.next_attempt_reason == TURN:
+        return f"{text} {say(IN_TURN, {}, language)}"
     return text if message.next_attempt_at_ms is None else f"{text} {say(AGAIN, {}, language)}"
 
 
@@ -111,6 +115,8 @@ def _sentence(event: EventView) -> Sentence:
         return EXHAUSTED
     if event.kind == "scheduled" and revision(event) > 1:
         return RESCHEDULED
+    if event.kind == "held" and event.reason == "breaker" and event.data.get("retry_class") == "credentials":
+        return NO_CREDENTIAL
     return OURS.get((event.kind, event.reason or ""), SENTENCES.get(event.kind, Sentence(event.kind, event.kind)))
 
 

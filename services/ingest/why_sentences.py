@@ -130,6 +130,13 @@ OURS: dict[tuple[str, str], Sentence] = {
 }
 """What no provider caused, by kind and reason."""
 
+NO_CREDENTIAL = Sentence(
+    "Held back: {provider} cannot be called with the application's credential ({breaker_reason}); it goes on when one "
+    "that works is set",
+    "애플리케이션의 자격 증명으로 {provider}를 호출할 수 없어({breaker_reason}) 보류되었으며, 유효한 자격 증명이 "
+    "설정되면 이어서 발송합니다",
+)
+"""Of a breaker that no outage opened."""
 RESCHEDULED = Sentence("Given another time: it is to be sent at {until}", "발송 시각이 {until}(으)로 변경되었습니다")
 UNKNOWN = Sentence(
     "No answer from {provider} ({reason}), so the outcome is unknown",
@@ -187,6 +194,10 @@ IN_HOURS = Sentence(
     "it was sent at {sent_at} and had {hours} hours", "{sent_at}에 발송되었고 확인 기한은 {hours}시간이었습니다"
 )
 AGAIN = Sentence("It will be tried again.", "다시 시도합니다.")
+IN_TURN = Sentence(
+    "It waits for its turn: so many messages of the application are on their way in this lane that others go first.",
+    "차례를 기다리고 있습니다. 이 레인에서 처리 중인 애플리케이션의 메시지가 많아 앞선 메시지부터 발송합니다.",
+)
 UNSAID = Sentence("no reason given", "이유 없음")
 
 RULES: dict[str, Sentence] = {

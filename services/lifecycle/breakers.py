@@ -13,6 +13,8 @@ from libs.subjects import alerts
 
 from . import queries_breakers as queries
 
+SETTLED_SECONDS = 2.0
+"""After this every sender has heard of a change: that a breaker closed, or when it is to be probed."""
 _MAX_REASON = 200
 _PAGE = 100
 _log = telemetry.logger("breakers")
@@ -30,7 +32,7 @@ class Breakers:
         if not is_id(request.application_id):
             raise ResourceNotFound(application_id=request.application_id[:64])
         async with self._pool.transaction() as c:
-            alert = await (self._close(c, request) if request.verdict == "healed" else self._fail(c, request))
+            alert = await self._change(c, request)
         if alert is not None:
             _log.warning(
                 alert.kind,
@@ -42,14 +44,24 @@ class Breakers:
             )
         return Empty()
 
+    async def _change(self, c: Connection, request: ReportBreaker) -> Alert | None:
+        match request.verdict:
+            case "failed":
+                return await self._fail(c, request)
+            case "healed":
+                return await self._close(c, request)
+            case "renewed":
+                await queries.renew(c, (request.application_id, request.channel), SETTLED_SECONDS)
+                return None
+
     async def _fail(self, c: Connection, request: ReportBreaker) -> Alert | None:
         reason = request.reason.replace("\0", "")[:_MAX_REASON]
         way = request.application_id, request.channel
-        found = await queries.fail(c, way, reason, request.retry_class, self._seconds)
+        found = await queries.fail(c, way, reason, request.retry_class, self._seconds, request.opened_at_ms)
         return await _alert(c, "breaker_opened", found) if found is not None and found["failures"] == 1 else None
 
     async def _close(self, c: Connection, request: ReportBreaker) -> Alert | None:
-        found = await queries.close(c, (request.application_id, request.channel))
+        found = await queries.close(c, (request.application_id, request.channel), request.opened_at_ms)
         return None if found is None else await _alert(c, "breaker_closed", found)
 
     async def list(self, request: ListBreakers) -> OpenBreakers:

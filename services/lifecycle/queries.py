@@ -5,6 +5,7 @@ from typing import Any
 
 from libs.message import Projection, Status
 from libs.pg import Connection, Row
+from libs.waits import TURN
 
 # acceptance -----------------------------------------------------------------------------------------------------------
 
@@ -399,12 +400,16 @@ async def extend(c: Connection, rows: Sequence[tuple[str, int, int]]) -> None:
 
 # reading --------------------------------------------------------------------------------------------------------------
 
-SELECT_MESSAGE = """
-SELECT m.*, due.due_at, due.reason AS due_reason
+# A hand-off that nobody has published waits for its turn, and its open messages with it.
+WAITS_FOR = f"""coalesce(due.reason, (
+    SELECT '{TURN}' FROM lifecycle.handoffs AS h
+    WHERE h.id = m.handoff_id AND NOT h.published AND m.status IN ('pending', 'errored')))"""  # noqa: S608 - constants
+SELECT_MESSAGE = f"""
+SELECT m.*, due.due_at, {WAITS_FOR} AS due_reason
 FROM lifecycle.messages AS m
 LEFT JOIN lifecycle.due ON due.message_id = m.id
 WHERE m.id = $1 AND m.application_id = $2
-"""
+"""  # noqa: S608 - made of constants
 SELECT_EVENTS = """
 SELECT kind, attempt, key, occurred_at, reason, data, sealed
 FROM lifecycle.message_events

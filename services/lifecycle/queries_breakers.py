@@ -22,10 +22,15 @@ _TIMES = """
     (extract(EPOCH FROM opened_at) * 1000)::bigint AS opened_at_ms,
     (extract(EPOCH FROM probe_at) * 1000)::bigint AS probe_at_ms, probe_at <= now() AS half_open
 """
-# Before its time no probe was made: what fails then was under way when the breaker opened, and tells nothing new.
+# Before its time no probe was made: what fails then was under way when the breaker opened, and tells nothing new. Nor
+# does the probe of a breaker that was closed since ($6, as in CLOSE).
 FAIL = f"""
 INSERT INTO lifecycle.breakers AS b (application_id, channel, reason, retry_class, probe_at)
-VALUES ($1, $2, $3, $4, now() + $5::double precision * interval '1 second')
+SELECT $1, $2, $3, $4, now() + $5::double precision * interval '1 second'
+WHERE $6::bigint IS NULL OR EXISTS (
+    SELECT FROM lifecycle.breakers AS probed
+    WHERE probed.application_id = $1 AND probed.channel = $2
+        AND (extract(EPOCH FROM probed.opened_at) * 1000)::bigint = $6)
 ON CONFLICT (application_id, channel) DO UPDATE
     SET reason = excluded.reason, retry_class = excluded.retry_class, failures = b.failures + 1, probed_at = NULL,
         probe_at = now() + $5::double precision * least(2 ^ least(b.failures, 10), {LONGEST}) * interval '1 second'
@@ -33,9 +38,16 @@ ON CONFLICT (application_id, channel) DO UPDATE
 RETURNING {_TIMES}, now() AS at
 """  # noqa: S608 - made of constants
 CLOSE = f"""
-DELETE FROM lifecycle.breakers WHERE application_id = $1 AND channel = $2
+DELETE FROM lifecycle.breakers
+WHERE application_id = $1 AND channel = $2
+    AND ($3::bigint IS NULL OR (extract(EPOCH FROM opened_at) * 1000)::bigint = $3)
 RETURNING {_TIMES}, now() AS at
 """  # noqa: S608 - made of constants
+RENEW = """
+UPDATE lifecycle.breakers
+SET probe_at = least(probe_at, now() + $3::double precision * interval '1 second'), probed_at = NULL
+WHERE application_id = $1 AND channel = $2 AND retry_class = 'credentials'
+"""
 OPEN_BREAKERS = f"""
 SELECT {_TIMES} FROM lifecycle.breakers
 WHERE ($1::uuid IS NULL OR application_id = $1) AND ($2::text IS NULL OR channel = $2)
@@ -75,14 +87,22 @@ OLDEST_ALERTS = "SELECT id, msg_id, alert FROM lifecycle.alerts ORDER BY id LIMI
 DELETE_ALERTS = "DELETE FROM lifecycle.alerts WHERE id = ANY ($1::bigint[])"
 
 
-async def fail(c: Connection, way: Way, reason: str, retry_class: str, seconds: float) -> Row | None:
-    """Opens the breaker (then `failures` is 1), or keeps it open for longer; None where it was not to be probed yet."""
-    return await c.fetchrow(FAIL, *way, reason, retry_class, seconds)
+async def fail(
+    c: Connection, way: Way, reason: str, retry_class: str, seconds: float, probed_ms: int | None
+) -> Row | None:
+    """Opens the breaker (then `failures` is 1), or keeps it open for longer; None where it was not to be probed yet, or
+    is not the one that opened at `probed_ms`."""
+    return await c.fetchrow(FAIL, *way, reason, retry_class, seconds, probed_ms)
 
 
-async def close(c: Connection, way: Way) -> Row | None:
-    """None where it was not open."""
-    return await c.fetchrow(CLOSE, *way)
+async def close(c: Connection, way: Way, probed_ms: int | None) -> Row | None:
+    """None where it was not open, or is not the one that opened at `probed_ms`."""
+    return await c.fetchrow(CLOSE, *way, probed_ms)
+
+
+async def renew(c: Connection, way: Way, seconds: float) -> None:
+    """One that a credential opened is to be probed in so many seconds at the latest."""
+    await c.execute(RENEW, *way, seconds)
 
 
 async def open_breakers(c: Connection, application_id: str | None, channel: str | None, most: int) -> list[OpenBreaker]:

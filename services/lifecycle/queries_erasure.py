@@ -5,6 +5,8 @@ from typing import Any
 
 from libs.pg import Connection, Row
 
+from .queries import WAITS_FOR
+
 # keys and receipts ----------------------------------------------------------------------------------------------------
 
 KEYS_OF_MESSAGES = """
@@ -98,13 +100,13 @@ SELECT found.id::text AS id FROM (
 ) AS found
 ORDER BY found.id LIMIT $5
 """
-SELECT_MESSAGES = """
-SELECT m.*, due.due_at, due.reason AS due_reason
+SELECT_MESSAGES = f"""
+SELECT m.*, due.due_at, {WAITS_FOR} AS due_reason
 FROM lifecycle.messages AS m
 LEFT JOIN lifecycle.due ON due.message_id = m.id
 WHERE m.id = ANY ($2::uuid[]) AND m.application_id = $1
 ORDER BY m.id
-"""
+"""  # noqa: S608 - made of constants
 SELECT_EVENTS_OF = """
 SELECT message_id, kind, attempt, key, occurred_at, reason, data, sealed
 FROM lifecycle.message_events

@@ -10,14 +10,13 @@ from libs.waits import Hold, due_reason, hold_of
 
 from . import queries_breakers
 from . import queries_stops as queries
+from .breakers import SETTLED_SECONDS
 from .queries_breakers import Way
 
 ROOM = 2_000
 """Released messages that may wait for the timekeeper at once: a million of them must not come together."""
 PROBES = 3
 """Messages that try at a time whether a provider is well again: the first may have expired, or be cancelled."""
-SETTLED_SECONDS = 2.0
-"""After this every sender has heard that a breaker closed: none gives back what is released."""
 
 
 class Release:

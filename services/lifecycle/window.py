@@ -66,10 +66,8 @@ class Window:
         return False
 
     def _remember_full(self, rooms: dict[str, Room]) -> None:
-        self._full = {i: rounds - 1 for i, rounds in self._full.items() if rounds > 1}
-        for application_id, room in rooms.items():
-            if room.pressed >= WINDOW * _PRESSED:
-                self._full.setdefault(application_id, _SELDOM)
+        pressed = {i for i, room in rooms.items() if i not in self._full and room.pressed >= WINDOW * _PRESSED}
+        self._full = {i: rounds - 1 for i, rounds in self._full.items() if rounds > 1} | dict.fromkeys(pressed, _SELDOM)
 
     def _in_turn(self, applications: list[str]) -> list[str]:
         """Some of them, beginning behind the one that was served last."""

@@ -41,6 +41,12 @@ class _Finding(msgspec.Struct, frozen=True, eq=False):
     """None: closed."""
 
 
+class _Probe(msgspec.Struct, frozen=True):
+    call: str
+    opened_at_ms: int | None
+    """Of the breaker that it is to try; None where lifecycle does not know that one yet."""
+
+
 class BreakerBoard:
     """What is open on this process' channel. At the start, nothing; while lifecycle is away, what was known last and
     what is found here."""
@@ -53,7 +59,7 @@ class BreakerBoard:
         self._detector = OutageDetector(clock, settings.breaker_failures)
         self._open: dict[str, OpenBreaker] = {}
         self._findings: dict[str, _Finding] = {}
-        self._probes: dict[str, str] = {}
+        self._probes: dict[str, _Probe] = {}
         self._no_probe_before: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._answered = True
@@ -67,7 +73,8 @@ class BreakerBoard:
         if found is None:
             return None
         if self._may_probe(found):
-            self._probes[application_id] = call
+            is_known = application_id not in self._findings
+            self._probes[application_id] = _Probe(call, found.opened_at_ms if is_known else None)
             return None
         return self._postponed(found)
 
@@ -75,6 +82,11 @@ class BreakerBoard:
         """What `admit` would say now."""
         found = self._open.get(application_id)
         return found is not None and not self._may_probe(found)
+
+    def doubts_credential(self, application_id: str) -> bool:
+        """The provider refused it: before the next call it is asked for anew."""
+        found = self._open.get(application_id)
+        return found is not None and found.retry_class == "credentials"
 
     def _postponed(self, found: OpenBreaker) -> Postponed:
         channel = self._settings.channel
@@ -100,10 +112,12 @@ class BreakerBoard:
         """What a call came to that began at `began_at`, monotonic. Of an open breaker only its probe tells something:
         the other calls were under way when it opened."""
         found = self._open.get(application_id)
-        if self._probes.get(application_id) == call:
+        probe = self._probes.get(application_id)
+        if probe is not None and probe.call == call:
             del self._probes[application_id]
             if found is not None:
-                self._probed(found, result)
+                if probe.opened_at_ms in (None, found.opened_at_ms):
+                    self._probed(found, probe, result)
                 return
         if found is None:
             self._called(application_id, result, began_at)
@@ -121,21 +135,21 @@ class BreakerBoard:
                 if self._detector.failed(application_id, began_at, lost):
                     self._failed(application_id, result.reason, retry_class)
 
-    def _probed(self, found: OpenBreaker, result: Result | Postponed | Stop | None) -> None:
+    def _probed(self, found: OpenBreaker, probe: _Probe, result: Result | Postponed | Stop | None) -> None:
         match result:
             case Accepted():
-                self._healed(found.application_id)
+                self._healed(found.application_id, probe)
             case Rejected() if _was_answered(result):
-                self._healed(found.application_id)
+                self._healed(found.application_id, probe)
             case TryLater(retry_class="throttled") if found.retry_class != "credentials":
-                self._healed(found.application_id)
+                self._healed(found.application_id, probe)
             case TryLater(retry_class="credentials" | "outage" | "network" as retry_class):
-                self._failed(found.application_id, result.reason, retry_class)
+                self._failed(found.application_id, result.reason, retry_class, probe.opened_at_ms)
             case TryLater() | Rejected():
                 pause = self._settings.breaker_seconds / 3
                 self._no_probe_before[found.application_id] = self._clock.monotonic() + pause
 
-    def _failed(self, application_id: str, reason: str, retry_class: Broken) -> None:
+    def _failed(self, application_id: str, reason: str, retry_class: Broken, probed_ms: int | None = None) -> None:
         channel, region = self._settings.channel, self._settings.region
         before, now = self._open.get(application_id), self._reference.now_ms()
         failures = 1 if before is None else before.failures + 1
@@ -143,13 +157,14 @@ class BreakerBoard:
         opened_at = now if before is None else before.opened_at_ms
         probe_at = now + int(pause * 1000)
         self._find(
-            ReportBreaker(application_id, channel, "failed", reason, retry_class, region),
+            ReportBreaker(application_id, channel, "failed", reason, retry_class, region, probed_ms),
             OpenBreaker(application_id, channel, reason, retry_class, opened_at, probe_at, failures),
         )
 
-    def _healed(self, application_id: str) -> None:
+    def _healed(self, application_id: str, probe: _Probe) -> None:
         channel, region = self._settings.channel, self._settings.region
-        self._find(ReportBreaker(application_id, channel, "healed", region=region), None)
+        report = ReportBreaker(application_id, channel, "healed", region=region, opened_at_ms=probe.opened_at_ms)
+        self._find(report, None)
 
     def _find(self, report: ReportBreaker, state: OpenBreaker | None) -> None:
         application_id = report.application_id
@@ -180,9 +195,9 @@ class BreakerBoard:
         try:
             await asyncio.gather(*(self._tell(finding.report) for finding in told.values()))
             found = await self._bus.call("lifecycle", "breakers", question, OpenBreakers, timeout=_ASK_SECONDS)
-        except SignalError:
+        except (SignalError, msgspec.MsgspecError) as error:  # away, broken, or of another version
             if self._answered:
-                _log.warning("breakers_unknown")
+                _log.warning("breakers_unknown", error_type=type(error).__name__)
             self._answered = False
             return False
         self._answered = True

@@ -17,6 +17,7 @@ from libs.errors import ServiceUnavailable, SignalError
 from libs.rpc import Credential, Known, KnownOutcomes, Stop
 from libs.stops import StopBoard
 
+from .accounts import CredentialFault
 from .admission import Admission, Entry
 from .breaker import BreakerBoard
 from .contract import Postponed, Result, Sender, TryLater
@@ -39,7 +40,7 @@ class Work(msgspec.Struct, eq=False):
     """One envelope under way."""
 
     entry: Entry
-    credential: Credential | None
+    credential: Credential | CredentialFault
     done: asyncio.Event
     unreported: int = 1
     """Outcomes; and one more for as long as others may follow."""
@@ -96,7 +97,8 @@ class Pipeline:
         if self._is_accounted(held):
             self._remember(held)
         await self._stops.refresh()
-        credential = await self._credentials.get(envelope.application_id)
+        doubted = self._breakers.doubts_credential(envelope.application_id)
+        credential = await self._credentials.of(envelope.application_id, doubted)
         entry = await self._admission.entry(envelope.application_id, self._lane, held)
         calls = {(item.message_id, item.attempt) for item in envelope.items}
         suspect = await self._claim(calls) or envelope.marked or held.suspect
@@ -205,7 +207,7 @@ class Pipeline:
                 await self._deliver(work, item, None)
             else:
                 self._report(work, item, admitted, 0.0, None)
-            await asyncio.sleep(0)  # nothing else here would let others have their turn
+            await self.reporter.room()
         return []
 
     async def _admit(self, work: Work, item: Delivery, left: int) -> Call | Postponed | None:
@@ -227,9 +229,17 @@ class Pipeline:
                 self._outstanding.leave(call, result)
         duration = self._clock.monotonic() - started
         self._duration.observe(duration)
-        self._breakers.learn(work.entry.application_id, item.message_id, result, started)
+        learned = None if await self._is_of_the_past(work, result) else result
+        self._breakers.learn(work.entry.application_id, item.message_id, learned, started)
         self._rates.heard(work.entry.application_id, result)
         self._report(work, item, result, duration, call)
+
+    async def _is_of_the_past(self, work: Work, result: Result | Postponed | Stop | None) -> bool:
+        """A credential was refused that is not the application's any more."""
+        match result:
+            case TryLater(retry_class="credentials") if isinstance(work.credential, Credential):
+                return await self._credentials.is_outdated(work.entry.application_id, work.credential)
+        return False
 
     def _report(
         self, work: Work, item: Delivery, result: Result | Postponed | Stop | None, duration: float, call: Call | None
@@ -250,7 +260,7 @@ class Pipeline:
     def _is_callable(self, work: Work, item: Delivery) -> bool:
         """What `_call` looks at too, when the wait is over."""
         return (
-            work.credential is not None
+            isinstance(work.credential, Credential)
             and self._reference.judging_ms() < _last_ms(item)
             and self._stops.of(work.entry.application_id, self._sender.channel) is None
             and not self._breakers.holds(work.entry.application_id)
@@ -269,8 +279,8 @@ class Pipeline:
         paused = self._breakers.admit(work.entry.application_id, item.message_id)
         if paused is not None:
             return paused
-        if work.credential is None:
-            return TryLater("credential_missing", "credentials")
+        if isinstance(work.credential, CredentialFault):
+            return TryLater(work.credential.reason, "credentials")
         return await self._sender.send(item, work.credential, work.entry.application_id)
 
 

@@ -10,16 +10,20 @@ RECENT_SECONDS = 30.0
 ENOUGH = 50
 """Fewer recent calls have no share of failures."""
 SHARE = 0.5
+FEW = 10
+LONG_SECONDS = 9.0
+"""So many failures in a row, and nothing else for so long, are enough: who waits for timeouts makes few calls."""
 _APPLICATIONS = 1_000
 
 
 class _Calls:
     """What one application's calls came to."""
 
-    __slots__ = ("failed", "in_a_row", "lost_at", "recent")
+    __slots__ = ("failed", "in_a_row", "lost_at", "recent", "since")
 
     def __init__(self) -> None:
         self.in_a_row = 0
+        self.since = 0.0
         self.lost_at = float("-inf")
         self.recent: deque[tuple[float, bool]] = deque()
         self.failed = 0
@@ -33,7 +37,8 @@ class _Calls:
 
 
 class OutageDetector:
-    """An outage is `failures` failed calls in a row, or half of the recent ones. No application counts for another."""
+    """An outage is `failures` failed calls in a row, fewer where that took long, or half of the recent ones. No
+    application counts for another."""
 
     def __init__(self, clock: Clock, failures: int) -> None:
         self._clock = clock
@@ -54,10 +59,12 @@ class OutageDetector:
         if lost and began_at <= calls.lost_at:
             return False
         calls.lost_at = now if lost else calls.lost_at
+        calls.since = calls.since if calls.in_a_row else began_at
         calls.in_a_row += 1
         calls.note(now, True)
         many = len(calls.recent) >= ENOUGH and calls.failed >= SHARE * len(calls.recent)
-        return many or calls.in_a_row >= self._failures
+        long = calls.in_a_row >= FEW and now - calls.since >= LONG_SECONDS
+        return many or long or calls.in_a_row >= self._failures
 
     def forget(self, application_id: str) -> None:
         """What comes after a breaker has nothing to do with what came before."""

@@ -13,6 +13,8 @@ from libs.envelope import Lane, Outcome, OutcomeEnvelope, encode
 from libs.ids import new_id
 from libs.subjects import outcome
 
+MOST_WAITING = 1_000
+"""Outcomes of calls that were never made: they take no place in the lane, but memory."""
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _log = telemetry.logger("report")
 
@@ -36,6 +38,14 @@ class Reporter:
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._under_way = 0
+        self._taken = asyncio.Event()
+
+    async def room(self) -> None:
+        """Lets others have their turn, and waits while very many outcomes wait for the stream."""
+        await asyncio.sleep(0)
+        while self._count >= MOST_WAITING:
+            self._taken.clear()
+            await self._taken.wait()
 
     def count(self, calls: int) -> None:
         """So many more calls (or fewer) are about to be answered: without any, nothing is gained by waiting."""
@@ -69,6 +79,7 @@ class Reporter:
                 del self._waiting[application_id]
             taken.append((application_id, part))
             self._count -= len(part)
+        self._taken.set()
         if not self._count:
             self._wake.clear()
         if self._count < self._batch and (self._count == 0 or self._under_way):

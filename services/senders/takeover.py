@@ -80,14 +80,24 @@ class Regions:
     async def run(self) -> None:
         """Until `stop`, and until all that was in hand then is finished or given back."""
         self._begin(self._own.region)
-        while not self._stopping.is_set():
+        looking, stopped = asyncio.create_task(self._look()), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({looking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if looking.done():
+                looking.result()
+        finally:
+            looking.cancel()  # it may wait long for an answer of NATS
+            stopped.cancel()
+        await asyncio.gather(*(station.leave() for station in self._stations.values()))
+
+    async def _look(self) -> None:
+        """For ever: who lives, and what waits."""
+        while True:
             self._hand_back()
             for region in await self._deserted():
                 _log.warning("region_taken_over", channel=self._own.channel, region=region)
                 self._begin(region)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), LOOK_SECONDS)
-        await asyncio.gather(*(station.leave() for station in self._stations.values()))
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def stop(self) -> None:
         self._stopping.set()

@@ -25,6 +25,7 @@ from libs.subjects import ALERTS
 from services.dispatcher import __main__ as dispatcher
 from services.dispatcher.settings import Dispatcher
 from services.dispatcher.settings import Settings as DispatcherSettings
+from services.ingest.credentials import EXAMPLE_APNS
 from services.lifecycle.rebuild import rebuild
 from services.senders.breaker import BreakerBoard
 from services.senders.contract import Accepted, Result, TryLater
@@ -69,7 +70,7 @@ class Provider:
 
 
 class AnyCredential(CredentialCache):
-    async def get(self, application_id: str) -> Credential | None:
+    async def get(self, application_id: str, doubted: bool = False) -> Credential | None:
         return Credential(1, {})
 
 
@@ -230,6 +231,19 @@ async def test_messages_wait_for_the_breaker_and_are_sent_once_when_it_closes(
     await until(told)
     rebuilt = await rebuild(stage.whole.database.dsn("lifecycle"))
     assert rebuilt.checksum_before == rebuilt.checksum_after
+
+
+async def test_a_credential_that_is_set_anew_is_tried_at_once(stage: Stage) -> None:
+    shop = await stage.whole.tenant()
+    stage.trouble(shop, REFUSED)
+    sent = await send(shop, 50)
+    waits = await stage.until_waiting(shop)
+    stage.trouble(shop, None)
+    await stage.rows("UPDATE lifecycle.breakers SET probe_at = now() + interval '5 minutes'")
+    assert (await shop.call("PUT", "/credentials/apns", EXAMPLE_APNS)).status == 201
+    await until(lambda: stage.taken().total() >= waits["breaker:apns"], seconds=15)
+    assert stage.taken().keys() <= set(sent)
+    assert set(stage.taken().values()) == {1}
 
 
 async def test_what_one_process_finds_holds_in_the_other(stage: Stage) -> None:

@@ -139,6 +139,49 @@ async def test_one_probe_that_is_taken_closes(breakers: Breakers) -> None:
     assert await is_open(breakers) == []
 
 
+async def test_the_verdict_on_a_breaker_says_nothing_of_the_next_one(breakers: Breakers, pool: Pool) -> None:
+    """Two processes probe at once: one closes it, the other's call takes longer."""
+    await breakers.report(failed())
+    (first,) = await is_open(breakers)
+    await breakers.report(ReportBreaker(SHOP, "apns", "healed", opened_at_ms=first.opened_at_ms))
+    await breakers.report(failed(opened_at_ms=first.opened_at_ms))
+    assert await is_open(breakers) == [], "a single failure of a probe opens nothing"
+    await breakers.report(failed())
+    await later(pool, SECONDS + 1)
+    (second,) = await is_open(breakers)
+    await breakers.report(ReportBreaker(SHOP, "apns", "healed", opened_at_ms=first.opened_at_ms))
+    await breakers.report(failed(reason="other", opened_at_ms=first.opened_at_ms))
+    assert await is_open(breakers) == [second]
+    await breakers.report(failed(reason="other", opened_at_ms=second.opened_at_ms))
+    (longer,) = await is_open(breakers)
+    assert (longer.failures, longer.reason) == (2, "other")
+    await breakers.report(ReportBreaker(SHOP, "apns", "healed", opened_at_ms=second.opened_at_ms))
+    assert await is_open(breakers) == []
+
+
+async def test_a_credential_that_is_set_anew_is_tried_at_once(breakers: Breakers, pool: Pool, release: Release) -> None:
+    for _ in range(5):
+        await breakers.report(failed(retry_class="credentials"))
+        await later(pool, 301)
+    await breakers.report(failed(retry_class="credentials"))
+    ids = await hold(pool, 10)
+    await breakers.report(ReportBreaker(SHOP, "apns", "renewed"))
+    await later(pool, SETTLED_SECONDS - 0.5)
+    await release.round()
+    assert await due(pool) == [], "before every sender has heard of it"
+    await later(pool, 1.0)
+    await release.round()
+    assert await due(pool) == ids[:PROBES]
+
+
+async def test_a_new_credential_is_no_reason_to_try_a_provider_that_is_out(breakers: Breakers) -> None:
+    await breakers.report(failed())
+    before = await is_open(breakers)
+    await breakers.report(ReportBreaker(SHOP, "apns", "renewed"))
+    await breakers.report(ReportBreaker(OTHER, "apns", "renewed"))
+    assert await is_open(breakers) == before
+
+
 async def test_closing_what_is_closed_changes_nothing(breakers: Breakers, pool: Pool, bus: Bus) -> None:
     await breakers.report(healed())
     await Alerts(pool, bus).round()

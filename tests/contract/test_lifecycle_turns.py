@@ -235,6 +235,23 @@ async def test_without_room_what_comes_back_is_the_first_to_have_it(
         assert published.ids() == sorted(next_ones)
 
 
+async def test_whoever_was_full_of_messages_sent_back_is_looked_at_again(
+    log: AgedLog, pool: Pool, published: Collected, small_window: None
+) -> None:
+    """Not each time, since counting them takes long."""
+    held = [await log.message() for _ in range(10)]
+    await wait(log, held, "rate_limit", 3_600)
+    campaign = await waiting_campaign(log)
+    part = Window(pool, published, "normal")
+    await part.round()
+    await log.owner("DELETE FROM lifecycle.due")
+    for _ in range(window._SELDOM):
+        assert published.ids() == []
+        await part.round()
+    await part.round()
+    assert published.ids() == campaign[:10]
+
+
 async def test_a_few_that_linger_do_not_count_for_all_that_went_with_them(
     log: AgedLog, pool: Pool, published: Collected, small_window: None
 ) -> None:

@@ -13,6 +13,7 @@ from libs.ids import new_id
 from libs.pg import single_connection
 from libs.rpc import Accept, AcceptReply, Cancelled, CancelMessage
 from libs.subjects import dispatch, stream_of
+from libs.waits import TURN
 from services.lifecycle import handoff, window
 from tests.contract.lifecycle_harness import APPLICATION, LifecycleHarness, lifecycle
 from tests.contract.streams_harness import Tap, tapped, until
@@ -74,6 +75,8 @@ async def test_beyond_the_window_hand_offs_wait_until_others_are_through(
     first = await arrived(dispatched, 2)
     assert [ids_of(envelope) for envelope in first] == requests[:2]
     assert await counts(service) == {True: 2, False: 3}
+    reasons = [(await service.get(ids[0])).next_attempt_reason for ids in requests]
+    assert reasons == [None, None, TURN, TURN, TURN], "the timeline tells why not now"
     await sent(service, requests[0])
     third = await dispatched.next(DispatchEnvelope)
     assert ids_of(third) == requests[2], "the oldest goes first"
@@ -121,7 +124,8 @@ async def test_what_waits_can_be_cancelled_and_is_not_sent(service: LifecycleHar
         await service.bus.call("lifecycle", "cancel", request, Cancelled)
     await sent(service, requests[0] + requests[1])
     assert ids_of(await dispatched.next(DispatchEnvelope)) == left
-    assert (await service.get(gone[0])).status == "cancelled"
+    view = await service.get(gone[0])
+    assert (view.status, view.next_attempt_reason) == ("cancelled", None)
     assert (await service.get(left[0])).status == "pending"
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from libs.config import Nats
+from libs.envelope import Delivery
 from libs.rpc import Credential
-from services.senders.contract import TryLater
+from services.senders.contract import Result, TryLater
 from services.senders.settings import Sender as SenderSettings
 from tests.contract.sender_harness import (
     CHANNEL,
     SECRET,
+    SEND,
     SenderHarness,
     deliveries,
     delivery,
@@ -21,6 +24,7 @@ from tests.contract.sender_harness import (
 from tests.contract.streams_harness import (
     APPLICATION,
     connected,
+    drained,
     impatient,
 )
 
@@ -77,6 +81,64 @@ async def test_a_credential_is_asked_for_once_and_again_when_it_is_old(nats_sett
         await harness.give(delivery())
         await harness.reported(1)
         assert harness.peers.credentials_asked == asked + 1
+
+
+async def test_a_refusal_of_a_credential_that_was_replaced_opens_nothing(nats_settings: Nats) -> None:
+    """This process had not heard of the new one yet."""
+    first, second = deliveries(2)
+    async with sending(nats_settings, SenderSettings(CHANNEL, slots=1, concurrency=1)) as harness:
+
+        async def replaced(item: Delivery) -> Result:
+            harness.peers.credentials[APPLICATION] = Credential(2, SECRET)
+            harness.clock.advance(2)
+            return TryLater("InvalidProviderToken", "credentials")
+
+        harness.sender.answers[first.message_id] = replaced
+        await harness.give(first)
+        await harness.reported(1)
+        assert not harness.breakers.holds(APPLICATION)
+        await harness.give(second)
+        assert facts(await harness.reported(1)) == {second.message_id: ("sent", None)}
+
+
+async def test_while_a_breaker_doubts_the_credential_it_is_asked_for_anew(nats_settings: Nats) -> None:
+    refused, waiting, probe = deliveries(3)
+    async with sending(nats_settings, SenderSettings(CHANNEL, slots=1, concurrency=1)) as harness:
+        harness.sender.answers[refused.message_id] = TryLater("InvalidProviderToken", "credentials")
+        await harness.give(refused, waiting)
+        await harness.reported(2)
+        harness.peers.credentials[APPLICATION] = Credential(2, SECRET)
+        harness.clock.advance(2)
+        open_now = harness.breakers._open[APPLICATION]
+        now_ms = int(harness.clock.time() * 1000)
+        harness.breakers._open[APPLICATION] = msgspec.structs.replace(open_now, probe_at_ms=now_ms)
+        used: list[int] = []
+        send = harness.sender.send
+
+        async def noting(item: Delivery, credential: Credential, application_id: str) -> Result:
+            used.append(credential.version)
+            return await send(item, credential, application_id)
+
+        harness.sender.send = noting  # type: ignore[method-assign]
+        await harness.give(probe)
+        assert facts(await harness.reported(1)) == {probe.message_id: ("sent", None)}
+    assert used == [2]
+
+
+async def test_a_credential_that_nobody_can_read_holds_up_its_application_alone(nats_settings: Nats) -> None:
+    """And its messages wait for another one: they are not what is wrong."""
+    items = deliveries(3)
+    async with sending(nats_settings) as harness:
+        harness.peers.credentials[OTHER] = Credential("?", SECRET)  # type: ignore[arg-type]  # as of another release
+        await harness.give(*items, application_id=OTHER)
+        found = await harness.reported(3)
+        other = delivery()
+        await harness.give(other)
+        await harness.reported(1)
+        await drained(harness.bus, SEND)
+    by_kind = sorted((one.kind, one.reason) for one in found)
+    assert by_kind == [("errored", "credential_unreadable"), ("held", "breaker"), ("held", "breaker")]
+    assert harness.sender.calls == [other.message_id]
 
 
 async def test_a_known_credential_serves_while_the_application_service_is_away(nats_settings: Nats) -> None:

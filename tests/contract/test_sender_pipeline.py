@@ -10,8 +10,9 @@ from libs.bus import Bus
 from libs.config import Nats
 from libs.envelope import OutcomeEnvelope, encode
 from libs.ids import new_id
-from libs.rpc import Credential
+from libs.rpc import Credential, Stop
 from services.senders.contract import Accepted, Rejected, TryLater
+from services.senders.report import MOST_WAITING
 from services.senders.settings import Sender as SenderSettings
 from tests.contract.sender_harness import (
     CHANNEL,
@@ -133,6 +134,29 @@ async def test_what_is_called_but_not_reported_is_bounded_while_outcomes_are_ref
         await drained(harness.bus, SEND)
     assert facts(found) == {item.message_id: ("sent", None) for item in items}
     assert harness.sender.times_called() == {1}
+
+
+async def test_what_is_held_but_not_reported_is_bounded_too(nats_settings: Nats) -> None:
+    """No place in the lane is taken for it."""
+    async with sending(nats_settings) as harness:
+        harness.peers.stops = [Stop(APPLICATION, CHANNEL, "key:k1", "", 1)]
+        harness.stops._ask_at = 0.0
+        reporter, items = harness.pipeline.reporter, [deliveries(500) for _ in range(8)]
+        most = 0
+        async with full_of_outcomes(harness.bus):
+            for each in items:
+                await harness.give(*each)
+            await until_taken(harness, 4)
+            loop = asyncio.get_running_loop()
+            later = loop.time() + 1.0
+            while loop.time() < later:
+                most = max(most, reporter._count)
+                await asyncio.sleep(0.01)
+        found = await harness.reported(4_000)
+        await drained(harness.bus, SEND)
+    assert MOST_WAITING <= most <= MOST_WAITING + 10
+    assert set(facts(found).values()) == {("held", "emergency_stop")}
+    assert len(found) == 4_000
 
 
 @contextlib.asynccontextmanager

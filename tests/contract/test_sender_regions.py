@@ -14,7 +14,8 @@ from libs.subjects import send
 from services.senders import takeover
 from tests.contract.regions_harness import AFTER, Field, field_on
 from tests.contract.sender_harness import CHANNEL, SEND, deliveries
-from tests.contract.streams_harness import drained, stored, tapped, until
+from tests.contract.streams_harness import drained, frozen, stored, tapped, until
+from tests.servers import NatsServer
 
 FRA = f"{CHANNEL}_fra"
 
@@ -230,6 +231,21 @@ async def test_from_one_to_three_and_back_while_messages_flow(field: Field) -> N
         await drained(field.bus, SEND)
     assert sum(1 for _, provider in field.providers if provider.calls) >= 3
     field.each_was_called_once(items)
+
+
+async def test_a_sender_ends_in_time_while_nats_does_not_answer(own_nats: NatsServer) -> None:
+    """It looks for deserted regions all the time, and does not wait for that answer."""
+    settings = Nats(url=own_nats.url, max_stream_bytes=64 * 1024**2)
+    loop = asyncio.get_running_loop()
+    async with field_on(settings) as field, contextlib.AsyncExitStack() as life:
+        await life.enter_async_context(field.sender("icn"))
+        await patience()
+        with frozen(own_nats):
+            await patience(0.5)
+            began = loop.time()
+            await life.aclose()
+            took = loop.time() - began
+    assert took < 6.0
 
 
 async def test_one_of_two_ends_under_load_without_a_repeat_and_in_time(field: Field) -> None:

@@ -4,11 +4,13 @@ import os
 import re
 import signal
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import msgspec
 
+from services.cli.nats_server import cannot_write
 from services.cli.probe import answers_ok
 from services.cli.process import Spec
 from services.cli.wheels import nats_server
@@ -56,6 +58,7 @@ def spec(node: Node, nodes: list[Node], secrets: Mapping[str, str]) -> Spec:
         cwd=node.store.parent,
         ready=ready,
         stop_signals=((signal.SIGTERM, 10.0),),
+        damaged=partial(cannot_write, node.monitor, node.store),
     )
 
 

@@ -137,6 +137,24 @@ def test_an_outage_is_so_many_failures_in_a_row(process: Process, failure: TryLa
     assert process.is_open()
 
 
+def test_fewer_are_enough_where_nothing_else_came_for_a_long_time(process: Process, clock: FakeClock) -> None:
+    """The first ten calls of an application whose provider hangs: no more are let through before they time out."""
+    began = [str(process.begin()) for _ in range(10)]
+    clock.advance(10)
+    for call in began:
+        assert not process.is_open()
+        process.board.learn(A, call, TIMEOUT, clock.monotonic() - 10)
+    assert process.is_open()
+
+
+def test_a_call_that_went_well_in_between_begins_the_long_time_anew(process: Process, clock: FakeClock) -> None:
+    for _ in range(5):
+        process.fail(9)
+        clock.advance(10)
+        process.call(TAKEN)
+    assert not process.is_open()
+
+
 @pytest.mark.parametrize("good", [TAKEN, ANSWERED])
 def test_one_call_that_the_provider_takes_or_judges_begins_the_row_anew(process: Process, good: Result) -> None:
     for _ in range(2):
@@ -305,6 +323,20 @@ def test_a_probe_that_was_not_called_after_all_makes_room_for_the_next(process: 
     assert isinstance(process.begin(), str)
 
 
+def test_the_verdict_on_a_breaker_says_nothing_of_the_next_one(
+    process: Process, lifecycle: Lifecycle, clock: FakeClock
+) -> None:
+    """It closed, and opened again, while the probe was under way."""
+    for verdict in (TAKEN, REFUSED):
+        process.board._open[A] = shared(clock, probe_in=0)
+        probe = str(process.begin())
+        clock.advance(5)
+        later = process.board._open[A] = shared(clock)
+        process.board.learn(A, probe, verdict, clock.monotonic() - 5)
+        assert process.board._open[A] == later
+        assert not process.board._findings
+
+
 # shared ---------------------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +378,31 @@ async def test_a_probes_verdict_is_told(process: Process, lifecycle: Lifecycle, 
     process.call(TAKEN)
     await process.board.round()
     assert [report.verdict for report in lifecycle.told] == ["failed", "healed"]
+
+
+async def test_a_verdict_names_the_breaker_that_was_probed(
+    process: Process, lifecycle: Lifecycle, clock: FakeClock
+) -> None:
+    lifecycle.open = [shared(clock, probe_in=0)]
+    opened_at_ms = lifecycle.open[0].opened_at_ms
+    await process.board.round()
+    process.call(DOWN)
+    await process.board.round()
+    process.fail(1, DOWN)
+    await process.board.round()
+    assert [report.opened_at_ms for report in lifecycle.told] == [opened_at_ms, opened_at_ms]
+
+
+async def test_an_answer_of_another_release_is_none(
+    process: Process, lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(*_: Any, **__: Any) -> msgspec.Struct:
+        return msgspec.json.decode(b'{"breakers": 1}', type=OpenBreakers)
+
+    process.call(REFUSED)
+    monkeypatch.setattr(lifecycle, "call", answer)
+    assert not await process.board.round()
+    assert process.is_open()
 
 
 async def test_while_lifecycle_is_away_what_is_found_here_serves_and_is_told_later(

@@ -117,6 +117,40 @@ async def test_nats_starts_again_after_its_directory_was_deleted(servers: Server
     await bus.close()
 
 
+@pytest.mark.parametrize(
+    ("status", "text", "room", "damaged"),
+    [
+        ("503 Service Unavailable", b"stream X write error: no space left on device", True, True),
+        (
+            "503 Service Unavailable",
+            b"stream X write error: no space left on device",
+            False,
+            False,
+        ),
+        ("503 Service Unavailable", b"stream X is not current", True, False),
+        ("200 OK", b'{"status":"ok"}', True, False),
+    ],
+)
+async def test_nats_that_could_not_write_is_restarted_once_there_is_room(
+    status: str, text: bytes, room: bool, damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is as nats-server 2.15.1 gave it; tests/faults/test_disk_full_nats.py fills a disk."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text)
+        writer.close()
+
+    monkeypatch.setattr(nats_server, "ROOM", 0 if room else 2**62)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as monitor:
+        port = monitor.sockets[0].getsockname()[1]
+        assert await nats_server.cannot_write(port, tmp_path) is damaged
+
+
+async def test_a_healthy_nats_is_left_alone(servers: Servers) -> None:
+    assert not await nats_server.cannot_write(servers.ports["monitor"], servers.data.nats)
+
+
 async def test_jetstream_files_are_encrypted(servers: Servers) -> None:
     bus = await Bus.connect(Nats(url=servers.nats_url, max_stream_bytes=1024**2), "t")
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli import procfs
+from services.cli import procfs, supervisor
 from services.cli.failure import Failure
 from services.cli.logfile import LogFile
 from services.cli.process import Process, Spec, launched
@@ -130,6 +130,22 @@ async def test_a_held_process_can_be_stopped(rig: Rig) -> None:
     await rig.supervisor.hold("worker")
     await rig.supervisor.stop()
     assert [process.state for process in rig.supervisor.processes] == ["stopped"]
+
+
+async def test_a_process_that_only_a_restart_helps_is_restarted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_TEND_EVERY", 0.05)
+    broken: list[int] = []
+
+    async def damaged() -> bool:
+        return rig.supervisor.pids()["ill"] == broken
+
+    process, other = await rig.start(rig.spec("ill", SLEEP, damaged=damaged), rig.spec("well", SLEEP))
+    first, unharmed = process.pid, other.pid
+    assert first is not None
+    broken.append(first)
+    await until(lambda: process.pid not in (None, first))
+    assert other.pid == unharmed
+    assert "ill is damaged; starting it again" in rig.said
 
 
 async def test_an_unknown_name_is_neither_held_nor_released(rig: Rig) -> None:

@@ -143,3 +143,19 @@ def test_the_template_is_named_by_its_version() -> None:
     assert explain_event(created, message(created), "en") == (
         "Accepted: the subscription was active (status 1); made from version 7 of its template for ko."
     )
+
+
+@pytest.mark.parametrize(
+    ("retry_class", "english", "korean"),
+    [
+        ("credentials", "with the application's credential (InvalidProviderToken)", "자격 증명으로 APNs를"),
+        ("outage", "calls to APNs failed repeatedly (InvalidProviderToken)", "반복해서 실패하여"),
+        ("network", "calls to APNs failed repeatedly (InvalidProviderToken)", "반복해서 실패하여"),
+    ],
+)
+def test_a_breaker_says_whether_the_provider_is_out_or_the_credential_refused(
+    retry_class: str, english: str, korean: str
+) -> None:
+    one = event("held", reason="breaker", breaker_reason="InvalidProviderToken", retry_class=retry_class)
+    assert english in explain_event(one, message(one), "en")
+    assert korean in explain_event(one, message(one), "ko")

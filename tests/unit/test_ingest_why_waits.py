@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from libs.rpc import EventView
-from libs.waits import WAITS, Hold, due_reason
+from libs.waits import TURN, WAITS, Hold, due_reason
 from services.ingest.errors import Language
 from services.ingest.why import explain_event, explain_message, scheduled_ms
 from tests.unit.test_ingest_why import event, message
@@ -88,9 +88,9 @@ AT_ONCE = "2026-07-01 00:00 UTC"
             ),
         ),
         (
-            event("held", reason="breaker", channel="apns", breaker_reason="InvalidProviderToken", probe_at_ms=NINE),
+            event("held", reason="breaker", channel="apns", breaker_reason="ServiceUnavailable", probe_at_ms=NINE),
             (
-                "Held back: calls to APNs failed repeatedly (InvalidProviderToken), so that none are made; it goes on "
+                "Held back: calls to APNs failed repeatedly (ServiceUnavailable), so that none are made; it goes on "
                 f"when APNs works again: from {AT_ONCE} on single messages try whether it does."
             ),
         ),
@@ -210,6 +210,13 @@ def test_what_waits_is_explained_by_what_it_waits_for() -> None:
     assert explain_message(waits, "en").startswith("Held back by an emergency stop")
     again = message(created, held, event("retried", 2, at=9, waited_for="quiet_hours", waited_ms=5000, uncounted=1))
     assert explain_message(again, "en") == "Attempt 2 began: the quiet hours were over; it had waited for 5 s."
+
+
+def test_what_waits_for_its_turn_says_so() -> None:
+    found = message(event("created"), next_attempt_reason=TURN, status="pending")
+    assert "waits for its turn" in explain_message(found, "en")
+    assert "차례" in explain_message(found, "ko")
+    assert "again" not in explain_message(found, "en")
 
 
 def test_the_time_that_was_set_last_counts() -> None:

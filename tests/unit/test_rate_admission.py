@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from libs.clock import FakeClock, ReferenceClock
 from libs.envelope import Content, Delivery, Lane
 from libs.ids import new_id
 from services.senders.admission import Admission
@@ -101,8 +100,7 @@ async def test_at_the_lowest_rate_each_looks_again_every_ten_minutes() -> None:
     await stage.send(20)
     assert len(stage.sent) == 20
     assert max(stage.waits_ms) <= LONGEST_LINE_MS
-    hours = (stage.sent[-1] - stage.sent[0]) / 3_600_000
-    assert max(stage.holds.values()) <= 12 * hours, "twice as often at most"
+    assert max(stage.holds.values()) <= 12, "in half an hour"
 
 
 async def test_nobody_waits_longer_than_ten_minutes_to_see_whether_the_rate_was_raised() -> None:
