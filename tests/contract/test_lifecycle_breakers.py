@@ -19,8 +19,8 @@ from libs.pg import Pool, connect_pool
 from libs.rpc import ListBreakers, OpenBreaker, ReportBreaker
 from libs.subjects import ALERTS, alerts
 from services.lifecycle import queries, queries_stops
-from services.lifecycle.breakers import Alerts, Breakers
-from services.lifecycle.release import PROBES, ROOM, SETTLED_SECONDS, Release
+from services.lifecycle.breakers import SETTLED_SECONDS, Alerts, Breakers
+from services.lifecycle.release import PROBES, ROOM, Release
 from tests.databases import Database
 
 SHOP, OTHER = new_id(), new_id()

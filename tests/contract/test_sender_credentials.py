@@ -119,7 +119,7 @@ async def test_while_a_breaker_doubts_the_credential_it_is_asked_for_anew(nats_s
             used.append(credential.version)
             return await send(item, credential, application_id)
 
-        harness.sender.send = noting  # type: ignore[method-assign]
+        harness.sender.send = noting  # type: ignore[method-assign, assignment]
         await harness.give(probe)
         assert facts(await harness.reported(1)) == {probe.message_id: ("sent", None)}
     assert used == [2]
