@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -12,6 +12,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.micro import add_service
@@ -51,6 +52,30 @@ class ConnectionGone(Exception):
     """The server closed the connection for good (`-ERR`): only a new process gets another."""
 
 
+class _Connection(TcpTransport):
+    """uvloop answers a write to a closed connection with RuntimeError, at which nats-py stops writing for good, and
+    thinks that it is connected: it knows what to do about an OSError."""
+
+    def __bool__(self) -> bool:
+        return True  # or nats-py would make one of its own
+
+    def write(self, payload: bytes) -> None:
+        with _as_lost():
+            super().write(payload)  # type: ignore[no-untyped-call]  # nats-py leaves it without types
+
+    def writelines(self, payload: list[bytes]) -> None:
+        with _as_lost():
+            super().writelines(payload)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _as_lost() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionResetError(str(error)) from None
+
+
 class Bus:
     """One connection. It reconnects for ever; what was in flight then times out and is the caller's to repeat."""
 
@@ -65,6 +90,7 @@ class Bus:
     async def connect(cls, settings: Nats, name: str) -> "Bus":
         """Waits for a server as long as it takes; a supervisor decides when that is too long."""
         client = Client()
+        client._transport = _Connection()  # type: ignore[no-untyped-call]  # noqa: SLF001
         servers = [server.strip() for server in settings.url.split(",")]
 
         async def on_error(error: Exception) -> None:

@@ -35,7 +35,7 @@ class Sender(msgspec.Struct, frozen=True):
     breaker_seconds: float = 30.0
     """From a breaker's opening to the first probe, while lifecycle, which decides it, is away: as it is set there."""
     breaker_failures: int = 20
-    """Failed calls of an application in a row that are an outage."""
+    """Failed calls of an application in a row that are an outage; ten, where they took nine seconds."""
 
     def stands_by_for(self, region: str) -> bool:
         return self.standby_for == "*" or region in self.standby_for.split(",")

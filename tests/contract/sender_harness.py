@@ -140,7 +140,7 @@ class SenderHarness:
     """One lane of one sender process."""
 
     def __init__(self, bus: Bus, settings: SenderSettings, clock: Clock | None = None) -> None:
-        """`clock`: of the calls' durations."""
+        """`clock`: of the calls' durations, and of breakers."""
         self.bus = bus
         self.sender = StrictSender()
         self.peers = Peers()
@@ -150,7 +150,8 @@ class SenderHarness:
             return int(SystemClock().time() * 1000)
 
         self.credentials = CredentialCache(bus, "apns", self.clock)
-        self.breakers = BreakerBoard(bus, self.clock, ReferenceClock(self.clock, ask), settings)
+        calls_clock = clock or self.clock
+        self.breakers = BreakerBoard(bus, calls_clock, ReferenceClock(calls_clock, ask), settings)
         self.reference = reference = ReferenceClock(SystemClock(), ask)
         self.stops = StopBoard(bus, SystemClock())
         self.rates = Rates(bus, PolicyBoard(bus, SystemClock()), CHANNEL, SystemClock(), reference)
@@ -160,7 +161,7 @@ class SenderHarness:
             self.credentials,
             self.breakers,
             self.stops,
-            clock or self.clock,
+            calls_clock,
             reference,
             "normal",
             REGION,

@@ -1,11 +1,13 @@
 """The connection to NATS: several servers, a verb that has more to do than it can, and an end for good."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
+import uvloop
 
 from libs import bus as libs_bus
 from libs.bus import Bus, ConnectionGone
@@ -50,6 +52,24 @@ async def test_another_server_is_found_when_one_is_lost(own_nats: NatsServer) ->
         await until(bus.is_ready)
         assert _port(bus) == left.port
         await bus.close()
+
+
+def test_a_write_to_a_connection_that_was_cut_finds_another(own_nats: NatsServer) -> None:
+    """With uvloop, as services run: what it raises must not keep nats-py from connecting again."""
+
+    async def cut_and_write(turns: int) -> None:
+        bus = await Bus.connect(Nats(url=own_nats.url), "test")
+        bus.client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+        for _ in range(turns):  # of the event loop: each finds the connection in another state
+            await asyncio.sleep(0)
+        with contextlib.suppress(OSError):
+            await bus.client.publish("anything", bytes(100_000))
+        await until(lambda: bus.reconnects == 1)
+        await until(bus.is_ready)
+        await bus.close()
+
+    for turns in range(5):
+        uvloop.run(cut_and_write(turns))
 
 
 @pytest.mark.parametrize(
