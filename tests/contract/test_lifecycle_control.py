@@ -84,12 +84,9 @@ async def remember(service: LifecycleHarness, key: str, answer: bytes, fingerpri
 
 
 async def test_cancelled_or_sent_but_never_both(database: Database, bus: Bus, key_ring_file: Path) -> None:
-    """The timekeeper takes 60 messages that are due while all of them are cancelled."""
+    """The timekeeper takes messages that are due while all of them are cancelled."""
     own = Lifecycle(publish_timeout=1.0, reconcile_after=60)
     async with lifecycle(database, bus, key_ring_file, scale=0.001, own=own) as service:
-        messages = [service.message() for _ in range(60)]
-        await service.accept(*messages)
-        await service.report(*(msgspec.structs.replace(TIMED_OUT, message_id=m.message_id) for m in messages))
         moments = random.Random(3)
 
         async def attempt(message_id: str) -> bool:
@@ -101,11 +98,17 @@ async def test_cancelled_or_sent_but_never_both(database: Database, bus: Bus, ke
                 return False
             return True
 
-        cancelled = await asyncio.gather(*(attempt(message.message_id) for message in messages))
-        assert set(cancelled) == {True, False}, "both happened"
-        for message, was_cancelled in zip(messages, cancelled, strict=True):
-            kinds = [event.kind for event in (await service.get(message.message_id)).events]
-            assert (("cancelled" in kinds), ("retried" in kinds)) == (was_cancelled, not was_cancelled), kinds
+        happened: set[bool] = set()
+        async with asyncio.timeout(40):
+            while happened != {True, False}:  # on a busy machine one of them may always be the first
+                messages = [service.message() for _ in range(60)]
+                await service.accept(*messages)
+                await service.report(*(msgspec.structs.replace(TIMED_OUT, message_id=m.message_id) for m in messages))
+                cancelled = await asyncio.gather(*(attempt(message.message_id) for message in messages))
+                happened |= set(cancelled)
+                for message, was_cancelled in zip(messages, cancelled, strict=True):
+                    kinds = [event.kind for event in (await service.get(message.message_id)).events]
+                    assert (("cancelled" in kinds), ("retried" in kinds)) == (was_cancelled, not was_cancelled), kinds
 
 
 async def _is_errored(service: LifecycleHarness, message_id: str) -> bool:

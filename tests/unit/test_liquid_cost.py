@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from libs.errors import InvalidTemplateVariables, MessageTooLarge
 from libs.rpc import TemplateContent
 from services.ingest.errors import REASONS
+from services.templating import budget
 from services.templating.budget import MAX_OUTPUT, Budget
 from services.templating.content import Parsed
 from services.templating.filters import FILTERS
@@ -149,7 +150,9 @@ def test_the_output_is_bounded_in_bytes_over_all_parts() -> None:
     assert refused.value.details == {"limit": MAX_OUTPUT}
 
 
-def test_the_same_work_always_ends_the_same_way() -> None:
+def test_the_same_work_always_ends_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its steps: the second fence, processor time, is out of reach here, as it is on a machine that is not busy."""
+    monkeypatch.setattr(budget, "MAX_CPU", 5.0)
     loop = "{% for i in (1..N) %}{{ i }}{% endfor %}"
     for _ in range(20):
         assert parse(loop.replace("N", "2400")).render({}, Budget()).endswith("2400")
