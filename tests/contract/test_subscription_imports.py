@@ -84,10 +84,11 @@ async def test_work_that_postgres_gave_up_for_a_deadlock_is_begun_anew(service: 
         lambda: imported(service, line(apns(1), tags={"c": "d"}), line(apns(2), number=2, tags={"c": "d"})),
     ):
         async with single_connection(database.admin_dsn) as c, c.transaction():
+            await c.execute("SET LOCAL deadlock_timeout = '30s'")  # so that the others are given up first
             await c.execute(lock, last)
             working = asyncio.create_task(work())
             await _waiting(service)
-            await c.execute(lock, first)  # they waited first, so they are given up first
+            await c.execute(lock, first)
         await working
     assert (await service.get(first)).tags == (await service.get(last)).tags == {"a": "b", "c": "d"}
 
