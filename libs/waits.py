@@ -28,7 +28,7 @@ class Wait(msgspec.Struct, frozen=True):
     open_ended: bool = False
     """Ends when somebody ends it, not at a time: its rows name the channel, `<hold>:<channel>`."""
     ages: bool = False
-    """The time counts towards the ttl: the message could be sent, but its provider or the tenant's rate, is not."""
+    """The time counts towards the ttl: it could be sent, if its provider and the tenant's rate allowed it."""
 
 
 WAITS: dict[Hold, Wait] = {

@@ -137,6 +137,7 @@ class Supervisor:
             for process in self.processes:
                 with contextlib.suppress(OSError):
                     process.log.rotate()
+                with contextlib.suppress(OSError):
                     await self._mend(process)
 
     async def _mend(self, process: Process) -> None:

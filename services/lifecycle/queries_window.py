@@ -96,45 +96,40 @@ CROSS JOIN LATERAL (
 WHERE h.id = ANY ($1::uuid[])
 ORDER BY h.id, member.place
 """
-# Nothing of them is open: final, in due, or handed off again. One look at the first open message tells the others.
-FORGET_FINISHED = """
-DELETE FROM lifecycle.handoffs AS h
-USING (
-    SELECT id, message_ids FROM lifecycle.handoffs
-    WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3) AS looked_at
-WHERE h.id = looked_at.id AND NOT EXISTS (
-    SELECT FROM unnest(looked_at.message_ids) AS member (id)
+# Of `looked_at`, hand-offs: their members that are neither final, nor in due, nor handed off again.
+_STILL_OPEN = """
+    unnest(looked_at.message_ids) AS member (id)
     CROSS JOIN LATERAL (
-        SELECT m.id FROM lifecycle.messages AS m
+        SELECT FROM lifecycle.messages AS m
         WHERE m.id = member.id AND m.handoff_id = looked_at.id AND m.status IN ('pending', 'errored')
             AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
-        OFFSET 0) AS still_open)
-"""
+        OFFSET 0) AS still_open"""
+_LAST = "SELECT max(id::text) AS last, count(*) AS handoffs FROM looked_at"
+# One look at the first open member tells the others.
+FORGET_FINISHED = f"""
+WITH looked_at AS MATERIALIZED (
+    SELECT id, message_ids FROM lifecycle.handoffs
+    WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3
+), forgotten AS (
+    DELETE FROM lifecycle.handoffs AS h
+    USING looked_at
+    WHERE h.id = looked_at.id AND NOT EXISTS (SELECT FROM {_STILL_OPEN})
+)
+{_LAST}
+"""  # noqa: S608 - made of constants
 # Of old ones: as many as are open still.
-RECOUNT = """
+RECOUNT = f"""
 WITH looked_at AS MATERIALIZED (
     SELECT id, message_ids FROM lifecycle.handoffs
     WHERE lane = $1 AND published AND id > $2 AND created_at < now() - $3 * interval '1 second'
     ORDER BY id LIMIT $4
 ), changed AS (
     UPDATE lifecycle.handoffs AS h SET size = counted.number
-    FROM (
-        SELECT looked_at.id, (
-            SELECT count(*) FROM unnest(looked_at.message_ids) AS member (id)
-            CROSS JOIN LATERAL (
-                SELECT FROM lifecycle.messages AS m
-                WHERE m.id = member.id AND m.handoff_id = looked_at.id AND m.status IN ('pending', 'errored')
-                    AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
-                OFFSET 0) AS still_open) AS number
-        FROM looked_at) AS counted
+    FROM (SELECT id, (SELECT count(*) FROM {_STILL_OPEN}) AS number FROM looked_at) AS counted
     WHERE h.id = counted.id AND h.size > counted.number
 )
-SELECT max(id::text) AS last, count(*) AS handoffs FROM looked_at
-"""
-LOOKED_AT = """
-SELECT max(id::text) AS last, count(*) AS handoffs FROM (
-    SELECT id FROM lifecycle.handoffs WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3) AS looked_at
-"""
+{_LAST}
+"""  # noqa: S608 - made of constants
 # Tables of which the planner believes that they hold far less than they do, among those that this role may analyze.
 GROWN = """
 SELECT format('%I.%I', s.schemaname, s.relname) AS name
@@ -199,9 +194,7 @@ async def contents(c: Connection, handoff_ids: Sequence[str]) -> list[Row]:
 
 async def forget_finished(c: Connection, lane: str, after: str, limit: int) -> str | None:
     """Looks at `limit` published hand-offs behind the id `after`. Returns where to go on; None: those were the last."""
-    looked_at = await c.fetchrow(LOOKED_AT, lane, after, limit)
-    await c.execute(FORGET_FINISHED, lane, after, limit)
-    return _last(looked_at, limit)
+    return _last(await c.fetchrow(FORGET_FINISHED, lane, after, limit), limit)
 
 
 async def recount(c: Connection, lane: str, after: str, age: float, limit: int) -> str | None:
