@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import nats
@@ -12,7 +11,6 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.micro import add_service
@@ -21,8 +19,12 @@ from nats.micro.service import EndpointConfig, Service
 
 from libs import errors, telemetry
 from libs.config import Nats
+from libs.nats_client import connect
 from libs.rpc import Fault
 from libs.subjects import STREAMS, Stream, rpc
+
+if TYPE_CHECKING:
+    from libs.service import Runtime
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
@@ -52,30 +54,6 @@ class ConnectionGone(Exception):
     """The server closed the connection for good (`-ERR`): only a new process gets another."""
 
 
-class _Connection(TcpTransport):
-    """uvloop answers a write to a closed connection with RuntimeError, at which nats-py stops writing for good, and
-    thinks that it is connected: it knows what to do about an OSError."""
-
-    def __bool__(self) -> bool:
-        return True  # or nats-py would make one of its own
-
-    def write(self, payload: bytes) -> None:
-        with _as_lost():
-            super().write(payload)  # type: ignore[no-untyped-call]  # nats-py leaves it without types
-
-    def writelines(self, payload: list[bytes]) -> None:
-        with _as_lost():
-            super().writelines(payload)  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _as_lost() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise ConnectionResetError(str(error)) from None
-
-
 class Bus:
     """One connection. It reconnects for ever; what was in flight then times out and is the caller's to repeat."""
 
@@ -89,25 +67,16 @@ class Bus:
     @classmethod
     async def connect(cls, settings: Nats, name: str) -> "Bus":
         """Waits for a server as long as it takes; a supervisor decides when that is too long."""
-        client = Client()
-        client._transport = _Connection()  # type: ignore[no-untyped-call]  # noqa: SLF001
-        servers = [server.strip() for server in settings.url.split(",")]
+        return cls(await connect(settings.url, name), settings)
 
-        async def on_error(error: Exception) -> None:
-            _log.debug("nats_error", error_type=type(error).__name__)
-
-        await client.connect(
-            servers,
-            **_credentials(servers[0]),
-            name=name,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a float works, the annotation is narrow
-            connect_timeout=2,
-            ping_interval=5,
-            max_outstanding_pings=2,
-            error_cb=on_error,
-        )
-        return cls(client, settings)
+    @classmethod
+    async def join(cls, runtime: "Runtime", settings: Nats, name: str) -> "Bus":
+        """A connection that the service is ready with, ends with, and closes."""
+        bus = await cls.connect(settings, name)
+        runtime.on_stop(bus.close)
+        runtime.readiness("nats", bus.is_ready)
+        runtime.spawn(bus.until_gone(), "nats")
+        return bus
 
     @property
     def reconnects(self) -> int:
@@ -295,16 +264,6 @@ class Bus:
             raise errors.ResourceNotFound(stream=stream) from None
         except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError):
             raise errors.ServiceUnavailable(service="nats", retry_after=1) from None
-
-
-def _credentials(url: str) -> dict[str, Any]:
-    """User and password, or token, as options: servers that the cluster itself names come without any."""
-    found = urlsplit(url)
-    if found.username is None:
-        return {}
-    if found.password is None:
-        return {"token": unquote(found.username)}
-    return {"user": unquote(found.username), "password": unquote(found.password)}
 
 
 async def _respond_fault(request: Request, fault: Fault) -> None:

@@ -22,10 +22,7 @@ from .unserved import Unserved
 async def start(settings: Settings, runtime: Runtime) -> None:
     own = settings.dispatcher
     ring = KeyRing.load(settings.keys.ring_file)
-    bus = await Bus.connect(settings.nats, "dispatcher")
-    runtime.on_stop(bus.close)
-    runtime.readiness("nats", bus.is_ready)
-    runtime.spawn(bus.until_gone(), "nats")
+    bus = await Bus.join(runtime, settings.nats, "dispatcher")
     await bus.ensure_streams()
     clock = reference_clock(bus, runtime.clock)
     with contextlib.suppress(SignalError):

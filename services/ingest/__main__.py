@@ -19,10 +19,7 @@ from services.ingest.tls import context_of
 
 
 async def start(settings: Settings, runtime: Runtime) -> None:
-    bus = await Bus.connect(settings.nats, runtime.name)
-    runtime.on_stop(bus.close)
-    runtime.readiness("nats", bus.is_ready)
-    runtime.spawn(bus.until_gone(), "nats")
+    bus = await Bus.join(runtime, settings.nats, runtime.name)
     clock = reference_clock(bus, runtime.clock)
     runtime.spawn(follow(clock), "clock")
     schedules = Schedules(clock, PolicyBoard(bus, runtime.clock))

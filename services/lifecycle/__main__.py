@@ -33,11 +33,8 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     own = settings.lifecycle
     pool = await connect_pool(settings.database, prepare=queries.SET_EPOCH)
     runtime.on_stop(pool.close)
-    bus = await Bus.connect(settings.nats, "lifecycle")
-    runtime.on_stop(bus.close)
     runtime.readiness("postgres", pool.is_ready)
-    runtime.readiness("nats", bus.is_ready)
-    runtime.spawn(bus.until_gone(), "nats")
+    bus = await Bus.join(runtime, settings.nats, "lifecycle")
     await bus.ensure_streams()
     publisher = Publisher(bus, own.publish_timeout, partial(not_counted, pool))
     runtime.on_stop(publisher.drain)

@@ -36,10 +36,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     own = settings.sender
     sender = make_sender(settings, runtime)
     runtime.on_stop(sender.close)
-    bus = await Bus.connect(settings.nats, f"sender-{own.channel}-{own.region}")
-    runtime.on_stop(bus.close)
-    runtime.readiness("nats", bus.is_ready)
-    runtime.spawn(bus.until_gone(), "nats")
+    bus = await Bus.join(runtime, settings.nats, f"sender-{own.channel}-{own.region}")
     await bus.ensure_streams()
     reference = reference_clock(bus, runtime.clock)
     with contextlib.suppress(SignalError):

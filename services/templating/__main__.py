@@ -13,11 +13,8 @@ from services.templating.templates import Templates
 async def start(settings: Settings, runtime: Runtime) -> None:
     pool = await connect_pool(settings.database, prepare=queries.INDEXES_ONLY)
     runtime.on_stop(pool.close)
-    bus = await Bus.connect(settings.nats, runtime.name)
-    runtime.on_stop(bus.close)
     runtime.readiness("postgres", pool.is_ready)
-    runtime.readiness("nats", bus.is_ready)
-    runtime.spawn(bus.until_gone(), "nats")
+    bus = await Bus.join(runtime, settings.nats, runtime.name)
     await bus.serve("templating", Handlers(Templates(pool), Renderer(pool)).verbs())
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import uvloop
 
-from libs import bus as libs_bus
+from libs import nats_client
 from libs.bus import Bus, ConnectionGone
 from libs.config import Nats
 from libs.errors import ServiceUnavailable
@@ -82,17 +82,15 @@ def test_a_write_to_a_connection_that_was_cut_finds_another(own_nats: NatsServer
     ],
 )
 def test_servers_that_the_cluster_names_get_the_same_credentials(url: str, credentials: dict[str, str]) -> None:
-    assert libs_bus._credentials(url) == credentials
+    assert nats_client._credentials(url) == credentials
 
 
 async def test_a_connection_that_the_server_ends_for_good_ends_the_process(nats_settings: Nats) -> None:
     """It would live on and refuse everything: nats-py does not connect again after `-ERR`."""
     runtime = Runtime("test")
-    bus = await Bus.connect(nats_settings, "test")
+    bus = await Bus.join(runtime, nats_settings, "test")
 
     async def start() -> None:
-        runtime.on_stop(bus.close)
-        runtime.spawn(bus.until_gone(), "nats")
         bus.client._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
 
     with pytest.raises(SystemExit) as ended:
@@ -104,17 +102,15 @@ async def test_a_connection_that_the_server_ends_for_good_ends_the_process(nats_
 
 @pytest.mark.parametrize("entry", sorted(SERVICES.glob("*/__main__.py")), ids=lambda path: path.parent.name)
 def test_every_service_ends_with_its_connection(entry: Path) -> None:
-    text = entry.read_text()
-    assert ("Bus.connect(" in text) == ('runtime.spawn(bus.until_gone(), "nats")' in text)
+    """By `Bus.join`: none has a connection of another kind."""
+    assert "Bus.connect(" not in entry.read_text()
 
 
 async def test_a_connection_that_we_end_ourselves_is_no_failure(nats_settings: Nats) -> None:
     runtime = Runtime("test")
-    bus = await Bus.connect(nats_settings, "test")
+    await Bus.join(runtime, nats_settings, "test")
 
     async def start() -> None:
-        runtime.on_stop(bus.close)
-        runtime.spawn(bus.until_gone(), "nats")
         runtime.stopping.set()
 
     await runtime.run(start())
