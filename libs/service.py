@@ -78,7 +78,7 @@ class Runtime:
     async def ready(self) -> dict[str, bool]:
         """Each dependency and whether it is there."""
         found = {"started": self._started, "draining": not self.stopping.is_set()}
-        for dependency, check in self._checks.items():
+        for dependency, check in list(self._checks.items()):  # while it starts, there are more and more
             try:
                 found[dependency] = await asyncio.wait_for(check(), 2)
             except Exception:

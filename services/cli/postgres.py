@@ -54,7 +54,7 @@ def settings(port: int, memory: int) -> dict[str, str]:
         "checkpoint_completion_target": "0.9",
         "autovacuum_naptime": "5s",
         "autovacuum_vacuum_scale_factor": "0.05",
-        "autovacuum_analyze_scale_factor": "0.05",
+        "autovacuum_analyze_scale_factor": "0.5",
         "autovacuum_vacuum_cost_limit": "2000",
         "idle_in_transaction_session_timeout": "30s",
         "timezone": "'UTC'",

@@ -96,26 +96,33 @@ CROSS JOIN LATERAL (
 WHERE h.id = ANY ($1::uuid[])
 ORDER BY h.id, member.place
 """
-# Of `looked_at`, hand-offs: their members that are neither final, nor in due, nor handed off again.
+
+
+# Of `looked_at`, hand-offs, and `member`: it is neither final, nor in due, nor handed off again; nor will be once more.
 _STILL_OPEN = """
-    unnest(looked_at.message_ids) AS member (id)
     CROSS JOIN LATERAL (
         SELECT FROM lifecycle.messages AS m
         WHERE m.id = member.id AND m.handoff_id = looked_at.id AND m.status IN ('pending', 'errored')
             AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
         OFFSET 0) AS still_open"""
-_LAST = "SELECT max(id::text) AS last, count(*) AS handoffs FROM looked_at"
-# One look at the first open member tells the others.
+# Each look goes on at the member ($4: hand-off, $5: place) that was the first open one the last time.
 FORGET_FINISHED = f"""
 WITH looked_at AS MATERIALIZED (
-    SELECT id, message_ids FROM lifecycle.handoffs
-    WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3
+    SELECT h.id, h.message_ids, coalesce(known.place, 1) AS place
+    FROM (
+        SELECT id, message_ids FROM lifecycle.handoffs
+        WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3) AS h
+    LEFT JOIN unnest($4::uuid[], $5::integer[]) AS known (id, place) ON known.id = h.id
+), seen AS MATERIALIZED (
+    SELECT id, (
+        SELECT (looked_at.place + member.further - 1)::integer
+        FROM unnest(looked_at.message_ids[looked_at.place:]) WITH ORDINALITY AS member (id, further) {_STILL_OPEN}
+        LIMIT 1) AS place
+    FROM looked_at
 ), forgotten AS (
-    DELETE FROM lifecycle.handoffs AS h
-    USING looked_at
-    WHERE h.id = looked_at.id AND NOT EXISTS (SELECT FROM {_STILL_OPEN})
+    DELETE FROM lifecycle.handoffs AS h USING seen WHERE h.id = seen.id AND seen.place IS NULL
 )
-{_LAST}
+SELECT id::text, place FROM seen ORDER BY id
 """  # noqa: S608 - made of constants
 # Of old ones: as many as are open still.
 RECOUNT = f"""
@@ -125,10 +132,12 @@ WITH looked_at AS MATERIALIZED (
     ORDER BY id LIMIT $4
 ), changed AS (
     UPDATE lifecycle.handoffs AS h SET size = counted.number
-    FROM (SELECT id, (SELECT count(*) FROM {_STILL_OPEN}) AS number FROM looked_at) AS counted
+    FROM (
+        SELECT id, (SELECT count(*) FROM unnest(looked_at.message_ids) AS member (id) {_STILL_OPEN}) AS number
+        FROM looked_at) AS counted
     WHERE h.id = counted.id AND h.size > counted.number
 )
-{_LAST}
+SELECT max(id::text) AS last, count(*) AS handoffs FROM looked_at
 """  # noqa: S608 - made of constants
 # Tables of which the planner believes that they hold far less than they do, among those that this role may analyze.
 GROWN = """
@@ -192,18 +201,19 @@ async def contents(c: Connection, handoff_ids: Sequence[str]) -> list[Row]:
     return await c.fetch(CONTENTS, list(handoff_ids))
 
 
-async def forget_finished(c: Connection, lane: str, after: str, limit: int) -> str | None:
-    """Looks at `limit` published hand-offs behind the id `after`. Returns where to go on; None: those were the last."""
-    return _last(await c.fetchrow(FORGET_FINISHED, lane, after, limit), limit)
+async def forget_finished(
+    c: Connection, lane: str, after: str, limit: int, known: dict[str, int]
+) -> dict[str, int | None]:
+    """Looks at `limit` published hand-offs behind the id `after`. Returns by their ids the place of the first message
+    that is open, None where none is; `known`: what the last look returned."""
+    rows = await c.fetch(FORGET_FINISHED, lane, after, limit, list(known), list(known.values()))
+    return {row["id"]: row["place"] for row in rows}
 
 
 async def recount(c: Connection, lane: str, after: str, age: float, limit: int) -> str | None:
     """Of `limit` published hand-offs behind the id `after`, older than `age` seconds, only what is open counts from now
-    on. Returns as `forget_finished` does."""
-    return _last(await c.fetchrow(RECOUNT, lane, after, age, limit), limit)
-
-
-def _last(looked_at: Row | None, limit: int) -> str | None:
+    on. Returns where to go on; None: those were the last."""
+    looked_at = await c.fetchrow(RECOUNT, lane, after, age, limit)
     return None if looked_at is None or looked_at["handoffs"] < limit else str(looked_at["last"])
 
 

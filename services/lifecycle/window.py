@@ -34,6 +34,8 @@ class Window:
         self._publisher = publisher
         self._lane = lane
         self._looked_at = _FIRST
+        self._open_at: dict[str, int] = {}
+        """Of the last page looked at: hand-off id to the place of its first message that is open."""
         self._recounted = _FIRST
         self._served = _FIRST
         self._full: dict[str, int] = {}
@@ -43,9 +45,11 @@ class Window:
     async def round(self) -> bool:
         """Forget what is through, publish what there is room for. True where there may be more at once."""
         async with self._pool.connection() as c:
-            last = await queries.forget_finished(c, self._lane, self._looked_at, _PAGE)
+            page = await queries.forget_finished(c, self._lane, self._looked_at, _PAGE, self._open_at)
             rooms = await queries.waiting(c, self._lane, WINDOW, list(self._full))
-        self._looked_at = last or _FIRST
+        more = len(page) == _PAGE
+        self._looked_at = max(page) if more else _FIRST
+        self._open_at = {handoff_id: place for handoff_id, place in page.items() if place is not None}
         self._waiting.set(len(rooms))
         self._remember_full(rooms)
         in_turn = self._in_turn([application_id for application_id, room in rooms.items() if room.messages > 0])
@@ -56,7 +60,7 @@ class Window:
             async with self._pool.connection() as c:
                 handoffs = await self._take(c, {i: rooms[i].messages for i in in_turn})
             self._publisher.publish(handoffs, since)
-        return last is not None or len(in_turn) == _APPLICATIONS
+        return more or len(in_turn) == _APPLICATIONS
 
     async def recount(self) -> bool:
         """A few that linger do not keep the room of all that went with them."""

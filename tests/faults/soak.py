@@ -93,6 +93,8 @@ class Load:
     def __init__(self, system: System, soak: Soak) -> None:
         self._system = system
         self._soak = soak
+        self.begun = asyncio.Event()
+        """All devices are registered: what comes now is repeated until it is answered."""
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -103,6 +105,7 @@ class Load:
         async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
             kinds = itertools.cycle(("iOSPush", "AndroidPush"))
             devices = [await register(session, api, next(kinds)) for _ in range(DEVICES)]
+            self.begun.set()
             began = time.monotonic()
             numbers = iter(range(int(self._soak.minutes * 60 * self._soak.rate / BATCH)))
             await asyncio.gather(*(self._work(session, api, devices, numbers, began) for _ in range(CONNECTIONS)))
@@ -145,6 +148,7 @@ async def _kill(system: System, soak: Soak, load: Load, every: float) -> None:
     """One at a time: the next one dies when the last one is back, and `every` seconds are over."""
     dice = random.Random()
     names, weights = list(VICTIMS), list(VICTIMS.values())
+    await load.begun.wait()
     while not load.ended.is_set():
         began = time.monotonic()
         [name] = dice.choices(names, weights)
