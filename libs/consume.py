@@ -5,6 +5,7 @@ An envelope is acknowledged only after its handler returned, so the handler publ
 
 import asyncio
 import contextlib
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Generic, Literal
@@ -38,6 +39,7 @@ FETCH_SECONDS = 1.5
 _MARK: dict[type, dict[str, bool]] = {DispatchEnvelope: {"marked": True}, SendEnvelope: {"marked": True}}
 """Single copies are asked about before they are sent: their first delivery may have got through."""
 _LEASE = 0.9  # part of `ack_wait` in which an envelope is surely ours
+_FETCHES = 4  # at once: idle slots that all ask cost the server more than their work does
 _LOOK_AFTER = 20  # empty fetches: the consumer may be gone without a word
 
 _log = telemetry.logger("consume")
@@ -131,6 +133,8 @@ class Consumer(Generic[E_]):
         self._looked_at: tuple[int, int] | None = None
         self._suspect_up_to = 0
         self._looking = asyncio.Lock()
+        self._fetching = asyncio.Semaphore(_FETCHES)
+        self._empty = itertools.count(1)
         self._stopping = asyncio.Event()
         self._dead_letters = telemetry.counter("dead_letters_total", stream=stream)
 
@@ -180,13 +184,13 @@ class Consumer(Generic[E_]):
         return await self._bus.js.pull_subscribe_bind(consumer=self._durable, stream=self._stream)
 
     async def _read(self, subscription: JetStreamContext.PullSubscription) -> None:
-        empty = 0
         try:
             while not self._stopping.is_set():
-                message = await _next(subscription)
+                async with self._fetching:
+                    message = None if self._stopping.is_set() else await _next(subscription)
                 if message is not None:
                     await self._take(Held(self._bus, message, self._finish_by))
-                elif (empty := empty + 1) % _LOOK_AFTER == 0:
+                elif next(self._empty) % _LOOK_AFTER == 0:
                     await subscription.consumer_info()
         finally:
             with contextlib.suppress(*_NATS_ERRORS):
@@ -274,15 +278,8 @@ class Consumer(Generic[E_]):
 
     async def _to_dead(self, held: Held, reason: Literal["undecodable", "dead_letter"], message_id: str | None) -> None:
         """A copy without content: what it was, where, and why."""
-        note = DeadLetter(
-            stream=held.stream,
-            sequence=held.sequence,
-            subject=held.subject,
-            bytes=len(held.payload),
-            reason=reason,
-            deliveries=held.deliveries,
-            message_id=message_id,
-        )
+        about = held.stream, held.sequence, held.subject, len(held.payload), reason, held.deliveries, message_id
+        note = DeadLetter(*about)
         msg_id = f"dead:{held.stream}:{held.sequence}:{message_id}"
         await self._bus.publish(dead(held.stream), msgspec.json.encode(note), msg_id=msg_id)
         self._dead_letters.inc()
