@@ -19,6 +19,7 @@ from nats.micro.service import EndpointConfig, Service
 
 from libs import errors, telemetry
 from libs.config import Nats
+from libs.holds import Holds
 from libs.nats_client import connect
 from libs.rpc import Fault
 from libs.subjects import STREAMS, Stream, rpc
@@ -61,6 +62,7 @@ class Bus:
         self.client = client
         self.settings = settings
         self.js: JetStreamContext = client.jetstream(timeout=5)
+        self.holds = Holds(client, settings.holds)
         self._services: list[Service] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -76,6 +78,7 @@ class Bus:
         runtime.on_stop(bus.close)
         runtime.readiness("nats", bus.is_ready)
         runtime.spawn(bus.until_gone(), "nats")
+        await bus.holds.give_back()
         return bus
 
     @property
@@ -95,6 +98,7 @@ class Bus:
     async def close(self) -> None:
         await self.leave()
         await self.client.close()
+        self.holds.close()
 
     async def leave(self) -> None:
         """Take no more requests, and answer all that the server had given us: no caller waits in vain.

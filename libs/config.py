@@ -32,6 +32,9 @@ class Nats(msgspec.Struct, frozen=True):
     """Bound of each work-queue stream; a full one refuses the new."""
     ack_wait: float = 15.0
     """Seconds until an envelope whose holder is silent goes to another."""
+    holds: str = ""
+    """Directory that the processes of this machine share: what one that died held is given back when another starts,
+    instead of after `ack_wait`. Empty: not so."""
 
 
 class Database(msgspec.Struct, frozen=True):

@@ -61,6 +61,7 @@ class Held:
         self._connection = bus.reconnects
         self._lease = bus.settings.ack_wait * _LEASE
         self._leased_until = self._loop.time() + self._lease
+        bus.holds.note(message.reply, self._lease)
         self.finish_by = finish_by  # time of the event loop from which it is to be given back
         self.stream = metadata.stream
         self.subject = message.subject
@@ -88,13 +89,16 @@ class Held:
             await self._bus.client.request(self._message.reply, Msg.Ack.Progress, timeout=self._lease / 6)
             if self._loop.time() < self._leased_until:
                 self._leased_until = asked_at + self._lease
+                self._bus.holds.prolong(self._message.reply, self._leased_until - self._loop.time())
 
     async def ack(self) -> None:
+        self._bus.holds.forget(self._message.reply)
         with contextlib.suppress(nats.errors.Error):
             await self._message.ack()
 
     async def release(self, pause: float) -> None:
         """Give the envelope back while it is ours; else another may have it, and `ack_wait` has done the same."""
+        self._bus.holds.forget(self._message.reply)
         if self._loop.time() < self._leased_until:
             with contextlib.suppress(nats.errors.Error):
                 await self._message.nak(delay=pause)
@@ -278,8 +282,8 @@ class Consumer(Generic[E_]):
 
     async def _to_dead(self, held: Held, reason: Literal["undecodable", "dead_letter"], message_id: str | None) -> None:
         """A copy without content: what it was, where, and why."""
-        about = held.stream, held.sequence, held.subject, len(held.payload), reason, held.deliveries, message_id
-        note = DeadLetter(*about)
+        size, stream = len(held.payload), held.stream
+        note = DeadLetter(stream, held.sequence, held.subject, size, reason, held.deliveries, message_id)
         msg_id = f"dead:{held.stream}:{held.sequence}:{message_id}"
         await self._bus.publish(dead(held.stream), msgspec.json.encode(note), msg_id=msg_id)
         self._dead_letters.inc()

@@ -36,6 +36,11 @@ async def connect(url: str, name: str) -> Client:
     return client
 
 
+def server_id(client: Client) -> str:
+    """Of the server that `client` is connected to; it has another after each start."""
+    return str(client._server_info.get("server_id", ""))  # noqa: SLF001 - nats-py tells nobody
+
+
 def _credentials(url: str) -> dict[str, Any]:
     """User and password, or token, as options: servers that the cluster itself names come without any."""
     found = urlsplit(url)

@@ -6,6 +6,7 @@ DIR/control.sock     the supervisor's ear
 DIR/ports.json       ports of the last start, taken again if they are free
 DIR/secrets/         passwords, keys, credentials
 DIR/postgres/ nats/ sandbox/   data of the servers
+DIR/holds/           what each process has in hand, for the one that comes after it
 DIR/logs/            one file for each process, bounded
 DIR/restored.json    what `automata restore` did here; superseded.json: it took everything over from here
 """
@@ -50,6 +51,7 @@ class DataDir:
         self.path = path.expanduser().resolve()
         self.secrets = self.path / "secrets"
         self.logs = self.path / "logs"
+        self.holds = self.path / "holds"
         self.postgres = self.path / "postgres"
         self.nats = self.path / "nats"
         self.sandbox = self.path / "sandbox"

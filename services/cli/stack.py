@@ -130,6 +130,7 @@ class Stack:
         common = {
             "NATS_URL_FILE": str(self._nats_url_file),
             "AUTOMATA_NATS__MAX_STREAM_BYTES": str(nats_server.stream_bytes(self.data.path)),
+            "AUTOMATA_NATS__HOLDS": str(self.data.holds),
             "AUTOMATA_HEALTH__HOST": ports.HOST,
             "AUTOMATA_HEALTH__PORT": str(health_port),
         }
