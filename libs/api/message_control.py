@@ -1,4 +1,4 @@
-"""Messages changed after they were accepted: given another time, and sent again, many at once (REF-001 §4)."""
+"""Messages changed after they were accepted: cancelled, given another time, sent again, one or many (REF-001 §4)."""
 
 from typing import Annotated, Literal
 
@@ -11,6 +11,12 @@ from libs.api.templates import TemplateName
 from libs.envelope import Lane
 from libs.message import Status
 from libs.policy import LocalTime
+
+
+class MessageCancelled(msgspec.Struct, frozen=True):
+    id: str
+    status: Status
+    cancelled_at: Time
 
 
 class RescheduleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,6 +32,13 @@ class MessageRescheduled(msgspec.Struct, frozen=True):
     id: str
     status: Status
     scheduled_at: Time
+
+
+class MessageResent(msgspec.Struct, frozen=True):
+    id: str
+    status: Status
+    attempt: int
+    """The attempt that began."""
 
 
 class ResendManyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"from_": "from"}):

@@ -290,16 +290,3 @@ class MessageList(msgspec.Struct, frozen=True):
 
     messages: list[MessageListed]
     pagination: Pagination
-
-
-class MessageCancelled(msgspec.Struct, frozen=True):
-    id: str
-    status: Status
-    cancelled_at: Time
-
-
-class MessageResent(msgspec.Struct, frozen=True):
-    id: str
-    status: Status
-    attempt: int
-    """The attempt that began."""

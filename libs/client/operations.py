@@ -7,8 +7,8 @@ from libs.api.application import ApnsCredential, Application, ApplicationUpdate,
 from libs.api.breakers import Breakers
 from libs.api.fields import CursorPaging, Paging
 from libs.api.imports import Import, RefusedLines, RefusedLinesQuery
-from libs.api.message_control import MessageRescheduled, MessagesResent, RescheduleBody, ResendManyBody
-from libs.api.messages import BatchBody, BatchSent, ConversionReported, ConvertBody, Message, MessageBody, MessageCancelled, MessageList, MessageResent, MessageSent, MessagesQuery, StatusBody, StatusReported, TemplateMessageBody, Timeline
+from libs.api.message_control import MessageCancelled, MessageRescheduled, MessageResent, MessagesResent, RescheduleBody, ResendManyBody
+from libs.api.messages import BatchBody, BatchSent, ConversionReported, ConvertBody, Message, MessageBody, MessageList, MessageSent, MessagesQuery, StatusBody, StatusReported, TemplateMessageBody, Timeline
 from libs.api.subscriptions import DisableBody, Disabled, EnableBody, Enabled, ManyTagKeysBody, ManyTagged, ManyTagsBody, Subscription, SubscriptionArchived, SubscriptionBody, SubscriptionCreated, SubscriptionHistory, SubscriptionQuery, SubscriptionUpdate, Subscriptions, TagKeysBody, Tagged, TagsBody, TokenBody, TokenUpdated
 from libs.api.templates import RenderTestBody, RenderTested, Template, TemplateBody, TemplateChange, TemplateCreated, TemplateQuery, TemplateSwitched, TemplateUpdated, TemplateVersions, Templates, TemplatesQuery
 from libs.api.users import Deletion, IdentifyBody, LoggedOut, LogoutBody, User, UserData, UserDeleted, UserSubscriptions

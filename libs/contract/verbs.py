@@ -26,14 +26,14 @@ class Verb(NamedTuple):
 
 
 def verbs() -> list[Verb]:
-    """All of them, in the order of `libs.rpc`."""
+    """All of them, by service, and of each in the order of `libs.rpc`."""
     structs = {name: kind for name, kind in vars(rpc).items() if isinstance(kind, type(msgspec.Struct))}
     found = []
     for kind in structs.values():
         text = summary(kind)
         if match := _VERB.match(text):
             found.append(Verb(match["service"], match["verb"], kind, structs[match["reply"]], _errors(text), text))
-    return found
+    return sorted(found, key=lambda verb: verb.service)
 
 
 def _errors(text: str) -> tuple[str, ...]:

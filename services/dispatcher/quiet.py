@@ -38,9 +38,9 @@ def not_now(
     What no hour of the day is left for fails: it would wait from one window to the next, and never expire.
     Raises `ServiceUnavailable` where `now_ms` is 0: nobody's hour is guessed by a clock that nobody has checked.
     """
-    if item.category != "ad" and policy.quiet_hours is None and recipient.quiet_hours is None:
+    zone = _zone(item, recipient, policy)
+    if zone is None:
         return None
-    zone = zone_of(recipient.timezone, recipient.country, policy.timezone)
     concerned = list(windows(item, recipient, channel, policy, lane, zone))
     if concerned and now_ms == 0:
         raise ServiceUnavailable(service="lifecycle", retry_after=1)
@@ -57,12 +57,19 @@ def closing(
     item: Accepted, recipient: Recipient, channel: str, policy: Policy, lane: Lane, now_ms: int
 ) -> Closing | None:
     """Until when it may be sent, for whom the hour is right now: a sender may come to it later. None: at any hour."""
-    if item.category != "ad" and policy.quiet_hours is None and recipient.quiet_hours is None:
+    zone = _zone(item, recipient, policy)
+    if zone is None:
         return None
-    zone = zone_of(recipient.timezone, recipient.country, policy.timezone)
     concerned = windows(item, recipient, channel, policy, lane, zone)
     following = (_closing(window, zone, now_ms) for window in concerned if window.action == "hold")
     return min((each for each in following if each is not None), key=lambda each: each.at_ms, default=None)
+
+
+def _zone(item: Accepted, recipient: Recipient, policy: Policy) -> Zone | None:
+    """By which its hours are judged. None: no window can concern it, so that nobody need look for its zone."""
+    if item.category != "ad" and policy.quiet_hours is None and recipient.quiet_hours is None:
+        return None
+    return zone_of(recipient.timezone, recipient.country, policy.timezone)
 
 
 def _closing(window: Window, zone: Zone, now_ms: int) -> Closing | None:

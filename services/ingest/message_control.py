@@ -2,8 +2,14 @@
 failed."""
 
 from libs import rpc
-from libs.api.message_control import MessageRescheduled, MessagesResent, RescheduleBody, ResendManyBody
-from libs.api.messages import MessageCancelled, MessageResent
+from libs.api.message_control import (
+    MessageCancelled,
+    MessageRescheduled,
+    MessageResent,
+    MessagesResent,
+    RescheduleBody,
+    ResendManyBody,
+)
 from libs.errors import InvalidRequest
 from services.ingest.errors import Reason
 from services.ingest.exchange import Answer, Call, Gateway, Route

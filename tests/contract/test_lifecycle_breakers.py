@@ -1,7 +1,6 @@
 """Breakers in lifecycle: one state for all senders, one alert a transition, and what waits goes on, oldest first."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -12,16 +11,16 @@ from structlog.testing import capture_logs
 from libs.alerts import Alert
 from libs.bus import Bus
 from libs.clock import FakeClock
-from libs.config import Database as DatabaseSettings
 from libs.errors import ResourceNotFound, ServiceUnavailable
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool
+from libs.pg import Pool
 from libs.rpc import ListBreakers, OpenBreaker, ReportBreaker
 from libs.subjects import ALERTS, alerts
 from services.lifecycle import queries, queries_stops
 from services.lifecycle.breakers import SETTLED_SECONDS, Alerts, Breakers
 from services.lifecycle.release import PROBES, ROOM, Release
-from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 SHOP, OTHER = new_id(), new_id()
 SECONDS = 30.0
@@ -29,10 +28,8 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=5), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
+def pool_size() -> int:
+    return 5
 
 
 @pytest.fixture

@@ -4,21 +4,22 @@ import asyncio
 import random
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
-from libs.config import Database as DatabaseSettings
 from libs.errors import ValidationFailed
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool, single_connection
+from libs.pg import Pool, single_connection
 from libs.policy import PERIOD_SECONDS, FrequencyCap, Period
 from libs.rpc import Capped, ForgetSubjects, ReserveSends, SendToReserve
-from services.lifecycle import queries, queries_caps
+from services.lifecycle import queries_caps
 from services.lifecycle.caps import Caps
 from services.lifecycle.forget import Forgetter
 from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 APPLICATION, ANN, BOB = new_id(), new_id(), new_id()
 HOUR_MS = 3_600_000
@@ -26,10 +27,8 @@ TWO_AN_HOUR = FrequencyCap(2, "hour")
 
 
 @pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=8), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
+def pool_size() -> int:
+    return 8
 
 
 @pytest.fixture

@@ -2,42 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 
-import pytest
 from nats.js.api import StreamConfig
 
 from libs.bus import Bus
-from libs.config import Database as DatabaseSettings
 from libs.envelope import DispatchEnvelope, Outcome
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool
+from libs.pg import Pool
 from libs.subjects import dispatch, stream_of
-from services.lifecycle import queries, queries_window
+from services.lifecycle import queries_window
 from services.lifecycle.expiry import Expiry
 from services.lifecycle.handoff import Publisher
 from services.lifecycle.reconcile import MAX_REPAIRS, Reconciler, not_counted
 from services.lifecycle.record import Facts, Recorder
 from tests.contract.aged_log import APPLICATION, AgedLog, now
 from tests.contract.streams_harness import impatient, tapped, until
-from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 DAY = timedelta(days=1)
 DISPATCH = stream_of("DISPATCH", "normal")
-
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=4), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-def log(pool: Pool, database: Database) -> AgedLog:
-    return AgedLog(pool, database)
 
 
 async def handed_off(log: AgedLog, count: int = 3, *, published: bool = True) -> tuple[str, list[str]]:

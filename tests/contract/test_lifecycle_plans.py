@@ -1,31 +1,16 @@
 """A session plans a statement once, though its tables are empty at one time and full at another."""
 
 import contextlib
-from collections.abc import AsyncIterator
 
 import asyncpg
-import pytest
 
-from libs.config import Database as DatabaseSettings
-from libs.pg import Connection, Pool, connect_pool
+from libs.pg import Connection, Pool
 from services.lifecycle import queries, queries_schedule, queries_window
 from services.lifecycle.statistics import Statistics
 from tests.contract.aged_log import AgedLog
-from tests.databases import Database
 from tests.waiting import until
 
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=4), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-def log(pool: Pool, database: Database) -> AgedLog:
-    return AgedLog(pool, database)
-
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 LOOK_UP = (
     queries.OPEN_MESSAGES,

@@ -1,29 +1,26 @@
 """What released stops give back to the timekeeper: a bounded number at a time, each application its share."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
 from libs.bus import Bus
 from libs.clock import FakeClock
-from libs.config import Database as DatabaseSettings
 from libs.errors import ServiceUnavailable
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool
+from libs.pg import Pool
 from libs.rpc import ListStops, Stop, Stops
 from services.lifecycle import queries, queries_stops
 from services.lifecycle.release import ROOM, Release
-from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 MANY, FEW, STOPPED = new_id(), new_id(), new_id()
 
 
 @pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=1), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
+def pool_size() -> int:
+    return 1
 
 
 async def hold(pool: Pool, application_id: str, count: int, channel: str = "apns") -> None:

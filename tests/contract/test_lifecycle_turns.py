@@ -1,21 +1,20 @@
 """Whose turn it is when very much is due or waits: no application, no lane and no message is kept back by others'."""
 
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
-from libs.config import Database as DatabaseSettings
 from libs.envelope import Outcome
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool
+from libs.pg import Pool
 from services.lifecycle import handoff, queries, timekeeper, window
 from services.lifecycle.handoff import Handoff, Publisher
 from services.lifecycle.timekeeper import Timekeeper
 from services.lifecycle.window import Window
 from tests.contract.aged_log import APPLICATION, AgedLog, now
-from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 OTHER = new_id()
 FILL = """
@@ -49,18 +48,6 @@ class Collected(Publisher):
 
     def ids(self) -> list[str]:
         return [item.message_id for each in self.handoffs for item in each.items]
-
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=4), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-def log(pool: Pool, database: Database) -> AgedLog:
-    return AgedLog(pool, database)
 
 
 @pytest.fixture

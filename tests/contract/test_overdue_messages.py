@@ -1,17 +1,15 @@
 """What nobody touches expires some seconds after its deadline, wherever it is stuck."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from libs.bus import Bus
-from libs.config import Database as DatabaseSettings
 from libs.envelope import Outcome
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool
+from libs.pg import Pool
 from libs.waits import WAITS, Hold
 from services.lifecycle import expiry, queries, queries_expiry
 from services.lifecycle.expiry import Expiry
@@ -21,20 +19,10 @@ from tests.contract.lifecycle_harness import lifecycle
 from tests.databases import Database
 from tests.waiting import until
 
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
+
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
-
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=4), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-def log(pool: Pool, database: Database) -> AgedLog:
-    return AgedLog(pool, database)
 
 
 async def stuck(log: AgedLog, *ages: timedelta, published: bool = True, ttl: timedelta = DAY) -> tuple[str, list[str]]:

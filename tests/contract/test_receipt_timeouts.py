@@ -1,7 +1,6 @@
 """What an app does not confirm in time has failed, where its application asks for that; a late receipt still counts."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,16 +8,17 @@ import pytest
 
 from libs.bus import Bus
 from libs.clock import FakeClock
-from libs.config import Database as DatabaseSettings
 from libs.envelope import Outcome
 from libs.errors import ServiceUnavailable
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool
+from libs.pg import Pool
 from libs.rpc import Applications, ApplicationView, ListApplications
-from services.lifecycle import queries, queries_expiry, receipts
+from services.lifecycle import queries_expiry, receipts
 from services.lifecycle.receipts import ASK_SECONDS, ReceiptTimeouts
 from tests.contract.aged_log import APPLICATION, AgedLog, now
 from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ASKED = 72
@@ -36,18 +36,6 @@ class Applicants:
         self.asked += 1
         ids = sorted(i for i in self.settings if request.after is None or i > request.after)[: request.limit]
         return Applications([ApplicationView(i, "Shop", "default", self.settings[i], False, False, 0) for i in ids])
-
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=4), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-def log(pool: Pool, database: Database) -> AgedLog:
-    return AgedLog(pool, database)
 
 
 @pytest.fixture

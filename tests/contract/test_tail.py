@@ -2,21 +2,17 @@
 
 import pytest
 
-from libs.config import Database as DatabaseSettings
 from libs.ids import new_id
-from libs.pg import Connection, Pool, connect_pool, single_connection
+from libs.pg import Connection, Pool, single_connection
 from services.lifecycle import queries
 from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 INSERT = """
 INSERT INTO lifecycle.message_events (message_id, kind, attempt, key, application_id, epoch, txid, position)
 VALUES ($1, 'created', 1, '', $2, $3, $4::text::xid8, $5)
 """
-
-
-@pytest.fixture
-async def pool(database: Database) -> Pool:
-    return await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=4), prepare=queries.SET_EPOCH)
 
 
 async def _read(pool: Pool, page: int) -> list[tuple[int, str, int]]:
@@ -38,7 +34,6 @@ async def test_transactions_are_read_in_numeric_order_across_epochs(pool: Pool, 
         for epoch, txid, position in places:
             await c.execute(INSERT, new_id(), new_id(), epoch, txid, position)
     assert await _read(pool, page) == [(0, "500", 7), (1, "9", 3), (1, "10", 1), (1, "10", 2), (1, "100", 9)]
-    await pool.close()
 
 
 async def test_what_commits_late_is_not_passed_over(pool: Pool, database: Database) -> None:
@@ -54,7 +49,6 @@ async def test_what_commits_late_is_not_passed_over(pool: Pool, database: Databa
         assert await _read(pool, 10) == []
         await slow.commit()
     assert len(await _read(pool, 10)) == 2
-    await pool.close()
 
 
 async def _insert_now(c: Connection, message_id: str) -> None:

@@ -7,24 +7,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from libs.config import Database as DatabaseSettings
 from libs.errors import ServiceUnavailable
 from libs.ids import new_id
-from libs.pg import Pool, connect_pool, single_connection
+from libs.pg import Pool, single_connection
 from services.lifecycle import queries
 from services.lifecycle.partitions import AHEAD, Partitions
 from tests.contract.aged_log import AgedLog, midday, monday
 from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 BOUND_SECONDS = 0.3
 WRITERS = 4
 
 
 @pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=12), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
+def pool_size() -> int:
+    return 12
 
 
 class Traffic:

@@ -1,20 +1,20 @@
 """Weekly tables are made ahead and put away, whole, counted, and only when nothing of them is under way."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import date, timedelta
 
 import pytest
 
 from libs import telemetry
-from libs.config import Database as DatabaseSettings
 from libs.envelope import Outcome
-from libs.pg import Pool, connect_pool
+from libs.pg import Pool
 from services.lifecycle import partitions, queries
 from services.lifecycle.partitions import AHEAD, Partitions
 from services.lifecycle.rebuild import rebuild
 from tests.contract.aged_log import APPLICATION, AgedLog, label, midday, monday
 from tests.databases import Database
+
+pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 RETENTION = 90
 SHAPE = """
@@ -28,15 +28,8 @@ LOG, PUT_AWAY = {"lifecycle"}, {"lifecycle_archive"}
 
 
 @pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    found = await connect_pool(DatabaseSettings(url=database.dsn("lifecycle"), pool=6), prepare=queries.SET_EPOCH)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-def log(pool: Pool, database: Database) -> AgedLog:
-    return AgedLog(pool, database)
+def pool_size() -> int:
+    return 6
 
 
 @pytest.fixture
