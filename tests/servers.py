@@ -113,9 +113,9 @@ class NatsServer(Server):
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
-        self._store = folder / "jetstream"
+        self.store = folder / "jetstream"
         configuration = folder / "nats.conf"
-        configuration.write_text(_NATS.format(port=port, store=self._store))
+        configuration.write_text(_NATS.format(port=port, store=self.store))
         serve = launched([str(nats_server()), "-c", str(configuration)], None, signal.SIGKILL)
         super().__init__(serve, port, folder, signal.SIGTERM)
         self.url = f"nats://127.0.0.1:{port}"
@@ -125,7 +125,7 @@ class NatsServer(Server):
 
     def wipe(self) -> None:
         """Delete the JetStream store of a stopped server."""
-        shutil.rmtree(self._store)
+        shutil.rmtree(self.store)
 
 
 @contextlib.contextmanager

@@ -487,6 +487,19 @@ CREATE TABLE lifecycle.receipts_awaited (
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0');
 
+CREATE TABLE lifecycle.reconciliations (
+    lane text NOT NULL,
+    id uuid NOT NULL,
+    epoch smallint NOT NULL,
+    handoff_ids uuid[] NOT NULL,
+    stage smallint DEFAULT 0 NOT NULL,
+    stream_created timestamp with time zone,
+    last_seq bigint,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT reconciliations_lane_check CHECK ((lane = ANY (ARRAY['critical'::text, 'normal'::text, 'bulk'::text]))),
+    CONSTRAINT reconciliations_stage_check CHECK (((stage >= 0) AND (stage <= 5)))
+);
+
 CREATE TABLE lifecycle.reserved_sends (
     message_id uuid NOT NULL,
     application_id uuid NOT NULL,
@@ -719,6 +732,9 @@ ALTER TABLE ONLY lifecycle.receipt_cursors
 
 ALTER TABLE ONLY lifecycle.receipts_awaited
     ADD CONSTRAINT receipts_awaited_pkey PRIMARY KEY (message_id);
+
+ALTER TABLE ONLY lifecycle.reconciliations
+    ADD CONSTRAINT reconciliations_pkey PRIMARY KEY (lane);
 
 ALTER TABLE ONLY lifecycle.reserved_sends
     ADD CONSTRAINT reserved_sends_pkey PRIMARY KEY (message_id);
@@ -966,6 +982,8 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.idempotency_keys TO automat
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.receipt_cursors TO automata_lifecycle;
 
 GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE lifecycle.receipts_awaited TO automata_lifecycle;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE lifecycle.reconciliations TO automata_lifecycle;
 
 GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE lifecycle.reserved_sends TO automata_lifecycle;
 

@@ -288,15 +288,9 @@ UPDATE lifecycle.messages AS m SET handoff_id = h.handoff_id
 FROM unnest($1::uuid[], $2::uuid[]) AS h (id, handoff_id)
 WHERE m.id = h.id
 """
-OLD_HANDOFFS = """
-SELECT id, message_ids, repairs FROM lifecycle.handoffs
-WHERE lane = $1 AND published AND created_at < now() - $2 * interval '1 millisecond'
-ORDER BY created_at
-LIMIT $3
-"""
 # Open: neither final, nor in due, nor handed off again since.
 OPEN_MESSAGES = """
-SELECT h.id AS handoff_id, m.id, m.application_id
+SELECT h.id AS handoff_id, h.repairs, m.id, m.application_id
 FROM lifecycle.handoffs AS h
 CROSS JOIN LATERAL unnest(h.message_ids) AS member (id)
 JOIN lifecycle.messages AS m ON m.id = member.id
@@ -307,7 +301,6 @@ WHERE h.id = ANY ($1::uuid[])
 ORDER BY m.id
 """
 DELETE_HANDOFFS = "DELETE FROM lifecycle.handoffs WHERE id = ANY ($1::uuid[])"
-COUNT_HANDOFFS = "SELECT count(*) FROM lifecycle.handoffs WHERE lane = $1"
 COUNT_DUE = "SELECT count(*) FROM lifecycle.due"
 DUE_NOW = """
 SELECT message_id FROM lifecycle.due WHERE due_at <= now() ORDER BY due_at LIMIT $1
@@ -354,20 +347,12 @@ async def set_handoff(c: Connection, pairs: Sequence[tuple[str, str]]) -> None:
     await c.execute(SET_HANDOFF, *zip(*pairs, strict=True))
 
 
-async def old_handoffs(c: Connection, lane: str, age_ms: int, limit: int) -> list[Row]:
-    return await c.fetch(OLD_HANDOFFS, lane, age_ms, limit)
-
-
 async def open_messages(c: Connection, handoff_ids: list[str]) -> list[Row]:
     return await c.fetch(OPEN_MESSAGES, handoff_ids)
 
 
 async def delete_handoffs(c: Connection, handoff_ids: list[str]) -> None:
     await c.execute(DELETE_HANDOFFS, handoff_ids)
-
-
-async def count_handoffs(c: Connection, lane: str) -> int:
-    return int(await c.fetchval(COUNT_HANDOFFS, lane))
 
 
 async def count_due(c: Connection) -> int:

@@ -2,6 +2,7 @@
 
 A hand-off older than the publish timeout is looked for: once everything that DISPATCH, then SEND, then OUTCOME held is
 through, what is still neither final, nor in `due`, nor handed off again was lost, and is handed off again, marked.
+How far a search came is kept: waits may take longer than a process lives.
 """
 
 import asyncio
@@ -13,20 +14,32 @@ from libs import telemetry
 from libs.bus import Bus
 from libs.envelope import Lane
 from libs.errors import ResourceNotFound, ServiceUnavailable
+from libs.ids import new_id
 from libs.pg import Connection, Pool, Row
 from libs.subjects import stream_of
 
-from . import queries, queries_window
+from . import queries, queries_reconcile, queries_window
 from .handoff import Handoff, Publisher, hand_off_again
+from .queries_reconcile import Note, Search
 
 MAX_REPAIRS = 3
 _PAGE = 20
 _POLL_SECONDS = 0.25
-_STAGES: tuple[Literal["DISPATCH", "SEND", "OUTCOME"], ...] = ("DISPATCH", "SEND", "OUTCOME")
+_WAITS: tuple[Literal["DISPATCH", "SEND", "OUTCOME"], ...] = (
+    "DISPATCH",
+    "DISPATCH",
+    "SEND",
+    "SEND",
+    "OUTCOME",
+    "OUTCOME",
+)
+"""Each stream twice: an envelope that is split meanwhile goes on under new sequence numbers."""
 _log = telemetry.logger("reconcile")
 
 
 class Reconciler:
+    """Of one lane. Where two believe that they lead, one of them ends a search, and only that one repairs."""
+
     def __init__(self, pool: Pool, bus: Bus, publisher: Publisher, lane: Lane, after: float) -> None:
         self._pool = pool
         self._bus = bus
@@ -38,39 +51,66 @@ class Reconciler:
     async def round(self) -> bool:
         """Forget what is through, look for the rest. True when there may be more at once."""
         async with self._pool.connection() as c:
-            self._open.set(await queries.count_handoffs(c, self._lane))
-            old = await queries.old_handoffs(c, self._lane, self._after_ms, _PAGE)
-            if not old:
-                return False
-            repairs = {str(row["id"]): int(row["repairs"]) for row in old}
-            unfinished = {str(row["handoff_id"]) for row in await queries.open_messages(c, list(repairs))}
-            through = [i for i in repairs if i not in unfinished]
-            if through:
-                await queries.delete_handoffs(c, through)
-        if unfinished:
-            await self._pass_streams()
-            await self._repair({i: repairs[i] for i in unfinished})
-        return len(old) == _PAGE
+            self._open.set(await queries_reconcile.count_handoffs(c, self._lane))
+            search, more = await self._kept(c), True
+            if search is None:
+                search, more = await self._begin(c)
+        if search is not None and await self._pass_streams(search):
+            await self._repair(search)
+        return more
 
-    async def _pass_streams(self) -> None:
-        """Each stream twice: an envelope that is split meanwhile goes on under new sequence numbers."""
-        for stage in _STAGES:
-            await passed(self._bus, stream_of(stage, self._lane))
-            await passed(self._bus, stream_of(stage, self._lane))
+    async def _kept(self, c: Connection) -> Search | None:
+        """Where it was left, by whomever; unless all of it came through meanwhile."""
+        search = await queries_reconcile.search(c, self._lane)
+        if search is None or await queries.open_messages(c, search.handoff_ids):
+            return search
+        await queries_reconcile.end_search(c, self._lane, search.id)
+        return None
 
-    async def _repair(self, repairs: dict[str, int]) -> None:
+    async def _begin(self, c: Connection) -> tuple[Search | None, bool]:
+        """What is to be looked for, if anything; and whether that was not all."""
+        old = await queries_reconcile.old_handoffs(c, self._lane, self._after_ms, _PAGE)
+        if not old:
+            return None, False
+        unfinished = {str(row["handoff_id"]) for row in await queries.open_messages(c, old)}
+        through = [i for i in old if i not in unfinished]
+        if through:
+            await queries.delete_handoffs(c, through)
+        more = len(old) == _PAGE
+        search = Search(new_id(), sorted(unfinished))
+        if not unfinished or not await queries_reconcile.begin_search(c, self._lane, search.id, search.handoff_ids):
+            return None, more
+        return search, more
+
+    async def _pass_streams(self, search: Search) -> bool:
+        """False: another process is further. Notes are taken when the search is committed, never before."""
+        noted = search.noted
+        for stage in range(search.stage, len(_WAITS)):
+            stream = stream_of(_WAITS[stage], self._lane)
+            if noted is None:
+                noted = await _note(self._bus, stream)
+                async with self._pool.connection() as c:
+                    if not await queries_reconcile.note_wait(c, self._lane, search.id, stage, noted):
+                        return False
+            await _reached(self._bus, stream, noted)
+            noted = None
+        return True
+
+    async def _repair(self, search: Search) -> None:
         """Those that are still open after all streams were passed were lost."""
         async with self._pool.transaction() as c:
             since = asyncio.get_running_loop().time()
-            lost = await queries.open_messages(c, list(repairs))
+            if not await queries_reconcile.end_search(c, self._lane, search.id):
+                return
+            lost = await queries.open_messages(c, search.handoff_ids)
             locked = {str(row["id"]): row for row in await queries.lock_messages(c, [str(row["id"]) for row in lost])}
             groups: dict[int, list[Row]] = defaultdict(list)
-            for row in await queries.open_messages(c, list(repairs)):
-                groups[repairs[str(row["handoff_id"])]].append(locked[str(row["id"])])
+            for row in await queries.open_messages(c, search.handoff_ids):
+                groups[row["repairs"]].append(locked[str(row["id"])])
             handoffs: list[Handoff] = []
             for count, members in groups.items():
                 handoffs += await self._again(c, members, count)
-            await queries.delete_handoffs(c, list(repairs))
+            await queries.delete_handoffs(c, search.handoff_ids)
         self._publisher.publish(handoffs, since)
 
     async def _again(self, c: Connection, members: list[Row], count: int) -> list[Handoff]:
@@ -109,12 +149,25 @@ async def passed(bus: Bus, stream: str) -> None:
 
     A store that was recreated meanwhile counts as passed; an unreachable NATS means wait.
     """
+    await _reached(bus, stream, await _note(bus, stream))
+
+
+async def _note(bus: Bus, stream: str) -> Note:
     try:
-        noted = await bus.stream_state(stream)
+        found = await bus.stream_state(stream)
+    except ResourceNotFound:
+        await bus.ensure_streams()
+        found = await bus.stream_state(stream)
+    return Note(found.created, found.state.last_seq)
+
+
+async def _reached(bus: Bus, stream: str, noted: Note) -> None:
+    """Wait until all was acknowledged that the stream held when that was noted."""
+    try:
         while True:
             found = await bus.stream_state(stream)
-            recreated = found.created != noted.created or found.state.last_seq < noted.state.last_seq
-            if recreated or found.state.messages == 0 or found.state.first_seq > noted.state.last_seq:
+            recreated = found.created != noted.created or found.state.last_seq < noted.last_seq
+            if recreated or found.state.messages == 0 or found.state.first_seq > noted.last_seq:
                 return
             await asyncio.sleep(_POLL_SECONDS)
     except ResourceNotFound:

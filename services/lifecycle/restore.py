@@ -70,6 +70,7 @@ WHERE NOT $1::boolean OR d.due_at < now() + $2 * interval '1 second' OR d.reason
         WHERE m.id = d.message_id AND m.status IN ('pending', 'errored'))
 """
 FORGET_HANDOFFS = "DELETE FROM lifecycle.handoffs"
+FORGET_SEARCHES = "DELETE FROM lifecycle.reconciliations"
 UNFINISHED = """
 SELECT m.id, m.application_id, greatest(m.attempt, 1) AS attempt, (extract(EPOCH FROM now()) * 1000)::bigint AS now_ms
 FROM lifecycle.messages AS m
@@ -158,6 +159,7 @@ async def _end(pool: Pool, taken_at: datetime, keep_waiting: bool, settled: Sett
     told = {"backup_at": taken_at.strftime("%Y-%m-%dT%H:%M:%SZ")}
     async with pool.connection() as c:
         await c.execute(FORGET_HANDOFFS)
+        await c.execute(FORGET_SEARCHES)
         await c.execute(FORGET_DUE, keep_waiting, CLOCK_DOUBT)
         settled.waiting = await queries.count_due(c)
     last, more = _NIL, True

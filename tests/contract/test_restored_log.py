@@ -10,7 +10,7 @@ from libs.config import Database as DatabaseSettings
 from libs.events import EventBatch, PublishedEvent
 from libs.ids import new_id
 from libs.pg import Pool, connect_pool, single_connection
-from services.lifecycle import queries, queries_window
+from services.lifecycle import queries, queries_reconcile, queries_window
 from services.lifecycle.queries_window import NewHandoff
 from services.lifecycle.restore import REASON, Settled, settle
 from tests.databases import Database
@@ -111,6 +111,14 @@ async def test_what_was_unfinished_is_failed_and_says_why(log: Log) -> None:
     last = (await log.events(message_id))[-1]
     assert (last["kind"], last["attempt"], last["epoch"]) == ("failed", 1, 2)
     assert last["data"] == {"backup_at": "2026-01-02T03:04:05Z"}
+
+
+async def test_a_search_for_lost_work_that_was_under_way_is_forgotten(log: Log) -> None:
+    """What it found passed are streams of another time."""
+    async with log.pool.connection() as c:
+        await queries_reconcile.begin_search(c, "normal", new_id(), [new_id()])
+        await log.settle()
+        assert await c.fetchval("SELECT count(*) FROM lifecycle.reconciliations") == 0
 
 
 async def test_what_was_finished_stays(log: Log) -> None:

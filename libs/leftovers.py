@@ -1,0 +1,53 @@
+"""Messages that are through and stored all the same.
+
+A NATS server that was killed may bring back messages that it had removed, while their consumer knows that they were
+acknowledged ("Recovering stream state from index errored: prior state file", server 2.15; one of some twenty kills
+under load). Nobody is ever given them, they keep their space, and whoever waits for the stream to pass them (R6, R7)
+waits for ever. They can go: a consumer's floor is below all that it was not given, or did not acknowledge.
+"""
+
+import asyncio
+
+import nats.errors
+import nats.js.errors
+
+from libs import telemetry
+from libs.bus import Bus
+from libs.subjects import STREAMS
+
+_SECONDS = 60.0
+"""From one look to the next while the connection holds: in a cluster another server may begin to lead unseen."""
+_log = telemetry.logger("leftovers")
+
+
+class Leftovers:
+    """Looks at all work queues after each connection, and once in a while. Runs in one process at a time."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._connection = -1
+        self._looked_at = 0.0
+
+    async def round(self) -> bool:
+        now, connection = asyncio.get_running_loop().time(), self._bus.reconnects
+        if connection == self._connection and now < self._looked_at + _SECONDS:
+            return False
+        for stream in STREAMS:
+            if stream.retention == "work_queue":
+                await sweep(self._bus, stream.name)
+        self._connection, self._looked_at = connection, now
+        return False
+
+
+async def sweep(bus: Bus, stream: str) -> None:
+    """Removes from a work queue what was acknowledged. Best effort: who needs it asks again."""
+    try:
+        before = (await bus.js.stream_info(stream)).state.messages
+        if not before:
+            return
+        for consumer in await bus.js.consumers_info(stream):
+            subject, floor = consumer.config.filter_subject, consumer.ack_floor
+            if subject and floor is not None and floor.stream_seq:
+                await bus.js.purge_stream(stream, seq=floor.stream_seq + 1, subject=subject)
+    except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
+        _log.debug("not_swept", stream=stream, error_type=type(error).__name__)

@@ -1,0 +1,81 @@
+"""What a killed NATS server brought back although it was acknowledged goes; nothing else does."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from libs.bus import Bus
+from libs.config import Nats
+from libs.leftovers import Leftovers, sweep
+from tests.contract.reader_harness import STREAM, Reader, envelope, give
+from tests.contract.streams_harness import connected, drained, stored, until
+from tests.servers import NatsServer
+
+NAMES = "abcde"
+
+
+@pytest.fixture
+def settings(own_nats: NatsServer) -> Nats:
+    return Nats(url=own_nats.url, max_stream_bytes=64 * 1024**2)
+
+
+@pytest.fixture
+async def brought_back(own_nats: NatsServer, settings: Nats, tmp_path: Path) -> AsyncIterator[Bus]:
+    """The stream as it was before its messages were acknowledged, its consumer as it was afterwards."""
+    async with connected(settings, "test") as bus:
+        for name in NAMES:
+            await give(bus, envelope(name))
+    [messages] = own_nats.store.glob(f"**/streams/{STREAM}/msgs")
+    await asyncio.to_thread(own_nats.end)
+    kept = shutil.copytree(messages, tmp_path / "msgs")
+    await asyncio.to_thread(own_nats.run)
+    async with connected(settings, "reader") as bus:
+        reader = Reader(bus)
+        task = asyncio.create_task(reader.consumer.run())
+        await until(lambda: sorted(reader.finished) == list(NAMES))
+        await drained(bus, STREAM)
+        await reader.consumer.stop()
+        await task
+    await asyncio.to_thread(own_nats.end)
+    shutil.rmtree(messages)
+    shutil.copytree(kept, messages)
+    await asyncio.to_thread(own_nats.run)
+    async with connected(settings, "test") as bus:
+        assert await stored(bus, STREAM) == len(NAMES)
+        yield bus
+
+
+async def test_what_came_back_goes(brought_back: Bus) -> None:
+    await sweep(brought_back, STREAM)
+    assert await stored(brought_back, STREAM) == 0
+
+
+async def test_all_work_queues_are_looked_at_after_a_connection(brought_back: Bus) -> None:
+    part = Leftovers(brought_back)
+    await part.round()
+    assert await stored(brought_back, STREAM) == 0
+
+
+async def test_what_waits_or_is_in_hand_stays(brought_back: Bus) -> None:
+    reader = Reader(brought_back, slots=1)
+    gate = reader.waits("new")
+    task = asyncio.create_task(reader.consumer.run())
+    await give(brought_back, envelope("new"))
+    await give(brought_back, envelope("newer"))
+    await until(lambda: bool(reader.handled))
+    await sweep(brought_back, STREAM)
+    assert await stored(brought_back, STREAM) == 2
+    gate.set()
+    await until(lambda: reader.finished == ["new", "newer"])
+    await reader.consumer.stop()
+    await task
+
+
+async def test_what_nobody_reads_yet_stays(settings: Nats) -> None:
+    async with connected(settings, "test") as bus:
+        await give(bus, envelope("a"))
+        await sweep(bus, STREAM)
+        assert await stored(bus, STREAM) == 1
