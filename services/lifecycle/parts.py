@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from libs.bus import Bus
 from libs.envelope import LANES
+from libs.leftovers import Leftovers
 from libs.pg import Pool
 from libs.service import Runtime
 
@@ -43,7 +44,10 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
     async def reconciler() -> None:
         after = settings.lifecycle.reconcile_after
         parts = [Reconciler(pool, bus, publisher, lane, after) for lane in LANES]
-        await _all(*(every(_RECONCILE_SECONDS, part.round, "reconciler") for part in parts))
+        await _all(
+            *(every(_RECONCILE_SECONDS, part.round, "reconciler") for part in parts),
+            every(_RECONCILE_SECONDS, Leftovers(bus).round, "leftovers"),
+        )
 
     async def timekeeper() -> None:
         part, alerts = Timekeeper(pool, publisher), Alerts(pool, bus)

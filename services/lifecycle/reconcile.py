@@ -7,6 +7,7 @@ How far a search came is kept: waits may take longer than a process lives.
 
 import asyncio
 import contextlib
+import itertools
 from collections import defaultdict
 from typing import Literal
 
@@ -15,6 +16,7 @@ from libs.bus import Bus
 from libs.envelope import Lane
 from libs.errors import ResourceNotFound, ServiceUnavailable
 from libs.ids import new_id
+from libs.leftovers import sweep
 from libs.pg import Connection, Pool, Row
 from libs.subjects import stream_of
 
@@ -25,6 +27,8 @@ from .queries_reconcile import Note, Search
 MAX_REPAIRS = 3
 _PAGE = 20
 _POLL_SECONDS = 0.25
+_SWEEP_EVERY = 8
+"""Polls."""
 _WAITS: tuple[Literal["DISPATCH", "SEND", "OUTCOME"], ...] = (
     "DISPATCH",
     "DISPATCH",
@@ -164,11 +168,13 @@ async def _note(bus: Bus, stream: str) -> Note:
 async def _reached(bus: Bus, stream: str, noted: Note) -> None:
     """Wait until all was acknowledged that the stream held when that was noted."""
     try:
-        while True:
+        for polls in itertools.count(1):
             found = await bus.stream_state(stream)
             recreated = found.created != noted.created or found.state.last_seq < noted.last_seq
             if recreated or found.state.messages == 0 or found.state.first_seq > noted.last_seq:
                 return
+            if polls % _SWEEP_EVERY == 0:
+                await sweep(bus, stream)
             await asyncio.sleep(_POLL_SECONDS)
     except ResourceNotFound:
         await bus.ensure_streams()
