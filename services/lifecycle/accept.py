@@ -17,7 +17,8 @@ from libs.pg import Connection, Pool
 from libs.rpc import Accept, AcceptReply, LookUpIdempotency, NewMessage, Remember, Replay
 from libs.seal import KeyRing, associated
 
-from . import queries, schedule
+from . import queries_accept as queries
+from . import schedule
 from .handoff import Handoff, Publisher, cut, record
 from .idempotency import answered_before, keep, look_up
 

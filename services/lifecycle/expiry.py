@@ -9,7 +9,7 @@ from collections import defaultdict
 from libs import telemetry
 from libs.pg import Connection, Pool, Row
 
-from . import queries, queries_expiry
+from . import queries, queries_expiry, queries_handoff
 
 GRACE_MS = 10_000
 """Past the deadline: who has the message in hand says first what became of it."""
@@ -49,11 +49,11 @@ def _page(overdue: list[tuple[str, int]]) -> list[str]:
 
 async def _sweep(c: Connection, handoffs: list[str]) -> int:
     """Looked up, locked, and looked up again: what happened meanwhile counts. Returns how many expired."""
-    candidates = [str(row["id"]) for row in await queries.open_messages(c, handoffs)]
+    candidates = [str(row["id"]) for row in await queries_handoff.open_messages(c, handoffs)]
     locked = {str(row["id"]): row for row in await queries.lock_messages(c, candidates)}
     late: list[Row] = []
     deadlines: dict[str, list[int]] = defaultdict(list)
-    for row in await queries.open_messages(c, handoffs):
+    for row in await queries_handoff.open_messages(c, handoffs):
         message = locked[str(row["id"])]
         if message["deadline_ms"] + GRACE_MS <= message["now_ms"]:
             late.append(message)
@@ -63,7 +63,7 @@ async def _sweep(c: Connection, handoffs: list[str]) -> int:
         await queries.append(c, [_expired(message) for message in late])
         await queries.update_projection(c, [str(message["id"]) for message in late])
     await queries_expiry.set_expiry(c, {i: min(theirs) for i, theirs in deadlines.items()})
-    await queries.delete_handoffs(c, [i for i in handoffs if i not in deadlines])
+    await queries_handoff.delete_handoffs(c, [i for i in handoffs if i not in deadlines])
     return len(late)
 
 

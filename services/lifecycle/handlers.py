@@ -50,7 +50,7 @@ from libs.rpc import (
 )
 from libs.subjects import stream_of
 
-from . import queries
+from . import queries, queries_accept
 from .accept import Acceptor
 from .breakers import Breakers
 from .caps import Caps
@@ -204,7 +204,7 @@ class Handlers:
 
     async def now(self, _: AskTime) -> Now:
         async with self._pool.connection() as c:
-            return Now(unix_ms=await queries.now_ms(c))
+            return Now(unix_ms=await queries_accept.now_ms(c))
 
     async def report_breaker(self, request: ReportBreaker) -> Empty:
         return await self._breakers.report(request)

@@ -14,7 +14,7 @@ from libs.ids import new_id_at, time_of
 from libs.pg import Connection, Row
 from libs.subjects import dispatch
 
-from . import queries, queries_window
+from . import queries_handoff, queries_window
 from .queries_window import NewHandoff
 
 WINDOW = 4_000
@@ -56,14 +56,14 @@ def cut(weights: Iterable[int]) -> Iterator[slice]:
 async def hand_off_again(c: Connection, ids: list[str], repairs: int) -> list[Handoff]:
     """Within the caller's transaction: new hand-offs for messages that are in the log, whatever became of the last."""
     groups: dict[tuple[str, Lane], list[Accepted]] = defaultdict(list)
-    for row in await queries.sendable(c, ids):
+    for row in await queries_handoff.sendable(c, ids):
         groups[str(row["application_id"]), row["lane"]].append(item_of(row))
     handoffs = [
         Handoff(_id_in_turn(items[part]), application_id, lane, items[part], repairs)
         for (application_id, lane), items in groups.items()
         for part in cut(len(item.sealed) for item in items)
     ]
-    await queries.set_handoff(c, [(item.message_id, h.id) for h in handoffs for item in h.items])
+    await queries_handoff.set_handoff(c, [(item.message_id, h.id) for h in handoffs for item in h.items])
     return await record(c, handoffs, again=True)
 
 

@@ -4,8 +4,8 @@ from libs.errors import IdempotencyKeyReused, ServiceUnavailable
 from libs.pg import Connection, Pool, Row
 from libs.rpc import Accept, AcceptReply, LookUpIdempotency, Remember, Replay
 
-from . import queries
-from .queries import Key
+from . import queries_accept as queries
+from .queries_accept import Key
 
 
 async def answered_before(c: Connection, batch: list[Accept]) -> dict[int, AcceptReply | Exception]:

@@ -20,7 +20,7 @@ from libs.leftovers import sweep
 from libs.pg import Connection, Pool, Row
 from libs.subjects import stream_of
 
-from . import queries, queries_reconcile, queries_window
+from . import queries, queries_handoff, queries_reconcile, queries_window
 from .handoff import Handoff, Publisher, hand_off_again
 from .queries_reconcile import Note, Search
 
@@ -66,7 +66,7 @@ class Reconciler:
     async def _kept(self, c: Connection) -> Search | None:
         """Where it was left, by whomever; unless all of it came through meanwhile."""
         search = await queries_reconcile.search(c, self._lane)
-        if search is None or await queries.open_messages(c, search.handoff_ids):
+        if search is None or await queries_handoff.open_messages(c, search.handoff_ids):
             return search
         await queries_reconcile.end_search(c, self._lane, search.id)
         return None
@@ -76,10 +76,10 @@ class Reconciler:
         old = await queries_reconcile.old_handoffs(c, self._lane, self._after_ms, _PAGE)
         if not old:
             return None, False
-        unfinished = {str(row["handoff_id"]) for row in await queries.open_messages(c, old)}
+        unfinished = {str(row["handoff_id"]) for row in await queries_handoff.open_messages(c, old)}
         through = [i for i in old if i not in unfinished]
         if through:
-            await queries.delete_handoffs(c, through)
+            await queries_handoff.delete_handoffs(c, through)
         more = len(old) == _PAGE
         search = Search(new_id(), sorted(unfinished))
         if not unfinished or not await queries_reconcile.begin_search(c, self._lane, search.id, search.handoff_ids):
@@ -106,15 +106,15 @@ class Reconciler:
             since = asyncio.get_running_loop().time()
             if not await queries_reconcile.end_search(c, self._lane, search.id):
                 return
-            lost = await queries.open_messages(c, search.handoff_ids)
+            lost = await queries_handoff.open_messages(c, search.handoff_ids)
             locked = {str(row["id"]): row for row in await queries.lock_messages(c, [str(row["id"]) for row in lost])}
             groups: dict[int, list[Row]] = defaultdict(list)
-            for row in await queries.open_messages(c, search.handoff_ids):
+            for row in await queries_handoff.open_messages(c, search.handoff_ids):
                 groups[row["repairs"]].append(locked[str(row["id"])])
             handoffs: list[Handoff] = []
             for count, members in groups.items():
                 handoffs += await self._again(c, members, count)
-            await queries.delete_handoffs(c, search.handoff_ids)
+            await queries_handoff.delete_handoffs(c, search.handoff_ids)
         self._publisher.publish(handoffs, since)
 
     async def _again(self, c: Connection, members: list[Row], count: int) -> list[Handoff]:

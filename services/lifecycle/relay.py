@@ -9,7 +9,7 @@ from libs.events import EventBatch, PublishedEvent, encode_batch, kinds_header
 from libs.pg import Pool, Row
 from libs.subjects import events as events_subject
 
-from . import queries
+from . import queries_tail as queries
 
 _PAGE = 2_000
 _BATCH = 500

@@ -7,7 +7,7 @@ from libs.message import Status
 from libs.pg import Connection, Pool, Row
 from libs.rpc import ListMessages, ResendMany, ResendMessage, Resent, ResentMany
 
-from . import queries, queries_caps, queries_erasure
+from . import queries, queries_caps, queries_erasure, queries_handoff
 from . import queries_messages as own
 from .handoff import Handoff, Publisher, hand_off_again
 from .seals import Seals
@@ -114,7 +114,7 @@ async def _begin(c: Connection, messages: list[Row], key: str, actor: str) -> li
     ids = [message_id for message_id, _, _ in longer]
     await queries.append(c, events)
     await queries.update_projection(c, ids)
-    await queries.extend(c, longer)
+    await queries_handoff.extend(c, longer)
     await queries.delete_due(c, ids)
     await queries_caps.give_back(c, ids)
     return await hand_off_again(c, ids, 0)

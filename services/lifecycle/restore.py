@@ -14,7 +14,7 @@ from libs.config import Database
 from libs.events import EventBatch, PublishedEvent
 from libs.pg import Connection, Pool, connect_pool, single_connection
 
-from . import queries
+from . import queries, queries_handoff, queries_tail
 
 REASON = "restored_unknown"
 KEY = "restored"
@@ -99,7 +99,7 @@ async def settle(
     taken_at: datetime,
     *,
     epoch: int,
-    readers_at: queries.Cursor | None,
+    readers_at: queries_tail.Cursor | None,
     history: AsyncIterator[EventBatch] | None,
     keep_waiting: bool,
 ) -> Settled:
@@ -142,7 +142,7 @@ async def _learn(pool: Pool, batch: EventBatch, settled: Settled) -> None:
             await c.execute(REMEMBER_TOUCHED, ids)
             longer = [_longer(row["message_id"], row["data"]) for row in new if row["kind"] in ("retried", "routed")]
             if longer:
-                await queries.extend(c, longer)
+                await queries_handoff.extend(c, longer)
     settled.learned += len(new)
 
 
@@ -161,7 +161,7 @@ async def _end(pool: Pool, taken_at: datetime, keep_waiting: bool, settled: Sett
         await c.execute(FORGET_HANDOFFS)
         await c.execute(FORGET_SEARCHES)
         await c.execute(FORGET_DUE, keep_waiting, CLOCK_DOUBT)
-        settled.waiting = await queries.count_due(c)
+        settled.waiting = await queries_handoff.count_due(c)
     last, more = _NIL, True
     while more:
         async with pool.transaction() as c:

@@ -24,7 +24,7 @@ def is_later(message: NewMessage, now_ms: int) -> bool:
 
 
 def event_row(request: Accept, message: NewMessage) -> tuple[object, ...]:
-    """The first time that was set, beside `created`: a row as `queries.copy_created` takes it."""
+    """The first time that was set, beside `created`: a row as `queries_accept.copy_created` takes it."""
     data = {**message.scheduled, "due_at_ms": message.due_at_ms}
     return (message.message_id, SCHEDULED, 1, str(FIRST_REVISION), request.application_id, data, None)
 

@@ -7,7 +7,7 @@ from libs.message import FINAL
 from libs.pg import Connection, Pool, Row
 from libs.waits import wait_of
 
-from . import queries, queries_caps, queries_schedule
+from . import queries, queries_accept, queries_caps, queries_handoff, queries_schedule
 from .handoff import Handoff, Publisher, hand_off_again
 from .schedule import SCHEDULED
 
@@ -30,7 +30,7 @@ class Timekeeper:
         """Hand off a page of due messages. True when there may be more at once."""
         await self._publisher.room()
         async with self._pool.connection() as c:
-            candidates = await queries.due_now(c, _PAGE)
+            candidates = await queries_handoff.due_now(c, _PAGE)
             if many := len(candidates) == _PAGE:
                 candidates = await queries_schedule.due_in_turn(c, _PAGE)
         if not candidates:
@@ -44,8 +44,8 @@ class Timekeeper:
     async def housekeeping(self) -> bool:
         """Old idempotency keys and counted sends gone, the length of the queue as a metric."""
         async with self._pool.connection() as c:
-            await queries.delete_old_idempotency_keys(c)
-            self._waiting.set(await queries.count_due(c))
+            await queries_accept.delete_old_idempotency_keys(c)
+            self._waiting.set(await queries_handoff.count_due(c))
         for _ in range(_SWEEPS):
             async with self._pool.connection() as c:
                 if await queries_caps.delete_old_sends(c, _SWEPT) < _SWEPT:
@@ -55,8 +55,8 @@ class Timekeeper:
 
 async def _claim(c: Connection, candidates: list[str]) -> tuple[int, list[Handoff]]:
     """How many were taken from `due`, and what goes on."""
-    messages = {str(row["id"]): row for row in await queries.lock_due_messages(c, candidates)}
-    taken = await queries.take_due(c, list(messages))
+    messages = {str(row["id"]): row for row in await queries_handoff.lock_due_messages(c, candidates)}
+    taken = await queries_handoff.take_due(c, list(messages))
     scheduled = [message_id for message_id, (waited_for, _) in taken.items() if waited_for == SCHEDULED]
     revisions = await queries_schedule.revisions(c, scheduled)
     rows, longer = [], []
@@ -75,7 +75,7 @@ async def _claim(c: Connection, candidates: list[str]) -> tuple[int, list[Handof
     if changed:
         await queries.update_projection(c, changed)
     if longer:
-        await queries.extend(c, longer)
+        await queries_handoff.extend(c, longer)
     return len(taken), await hand_off_again(c, [str(row[0]) for row in rows if row[1] in _GOES_ON], 0)
 
 

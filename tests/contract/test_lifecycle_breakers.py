@@ -16,7 +16,7 @@ from libs.ids import new_id
 from libs.pg import Pool
 from libs.rpc import ListBreakers, OpenBreaker, ReportBreaker
 from libs.subjects import ALERTS, alerts
-from services.lifecycle import queries, queries_stops
+from services.lifecycle import queries, queries_handoff, queries_stops
 from services.lifecycle.breakers import SETTLED_SECONDS, Alerts, Breakers
 from services.lifecycle.release import PROBES, ROOM, Release
 
@@ -81,7 +81,7 @@ async def hold(pool: Pool, count: int, application_id: str = SHOP, reason: str =
 async def due(pool: Pool) -> list[str]:
     """In the order in which the timekeeper takes them."""
     async with pool.connection() as c:
-        return await queries.due_now(c, 100_000)
+        return await queries_handoff.due_now(c, 100_000)
 
 
 async def taken(pool: Pool) -> None:

@@ -27,7 +27,7 @@ from libs.rpc import (
     ResendMessage,
     Resent,
 )
-from services.lifecycle import queries
+from services.lifecycle import queries, queries_handoff
 from services.lifecycle.rebuild import rebuild
 from services.lifecycle.settings import Lifecycle
 from tests.contract.lifecycle_harness import APPLICATION, SUBSCRIPTION, LifecycleHarness, lifecycle
@@ -276,7 +276,7 @@ async def test_what_is_due_is_claimed_by_index_alone(database: Database) -> None
         some = [str(row["id"]) for row in await c.fetch("SELECT id FROM lifecycle.messages LIMIT 50")]
     try:
         async with pool.transaction() as c:
-            rows = await c.fetch(f"EXPLAIN (ANALYZE, FORMAT TEXT) {queries.LOCK_DUE_MESSAGES}", some)
+            rows = await c.fetch(f"EXPLAIN (ANALYZE, FORMAT TEXT) {queries_handoff.LOCK_DUE_MESSAGES}", some)
         plan = "\n".join(row[0] for row in rows)
     finally:
         await pool.close()

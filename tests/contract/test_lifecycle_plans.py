@@ -5,7 +5,7 @@ import contextlib
 import asyncpg
 
 from libs.pg import Connection, Pool
-from services.lifecycle import queries, queries_schedule, queries_window
+from services.lifecycle import queries, queries_handoff, queries_schedule, queries_window
 from services.lifecycle.statistics import Statistics
 from tests.contract.aged_log import AgedLog
 from tests.waiting import until
@@ -13,10 +13,10 @@ from tests.waiting import until
 pytest_plugins = ["tests.contract.lifecycle_fixtures"]
 
 LOOK_UP = (
-    queries.OPEN_MESSAGES,
+    queries_handoff.OPEN_MESSAGES,
     queries.SETTLED,
     queries.DELETE_DUE,
-    queries.LOCK_DUE_MESSAGES,
+    queries_handoff.LOCK_DUE_MESSAGES,
     queries_window.INSERT_HANDOFFS,
     queries_window.WAITING,
     queries_window.FORGET_FINISHED,

@@ -11,7 +11,7 @@ from libs.envelope import Outcome
 from libs.ids import new_id
 from libs.pg import Pool
 from libs.waits import WAITS, Hold
-from services.lifecycle import expiry, queries, queries_expiry
+from services.lifecycle import expiry, queries, queries_expiry, queries_handoff
 from services.lifecycle.expiry import Expiry
 from services.lifecycle.settings import Lifecycle
 from tests.contract.aged_log import APPLICATION, AgedLog, now
@@ -76,7 +76,7 @@ async def test_a_hand_off_is_looked_at_again_when_its_next_message_is_due(log: A
 async def test_time_that_does_not_count_is_not_counted(log: AgedLog, pool: Pool) -> None:
     _, (message_id,) = await stuck(log, DAY + MINUTE)
     async with pool.connection() as c:
-        await queries.extend(c, [(message_id, 3_600_000, 1)])
+        await queries_handoff.extend(c, [(message_id, 3_600_000, 1)])
     await swept(pool)
     assert await log.status(message_id) == "pending"
 
@@ -86,7 +86,7 @@ async def test_what_ended_waits_or_was_handed_off_again_is_left_alone(log: AgedL
     await log.report(Outcome(sent, "sent", 1, "c", 0))
     async with pool.connection() as c:
         await queries.insert_due(c, [(held, APPLICATION, "normal", 10**9, "quiet_hours")])
-        await queries.set_handoff(c, [(again, new_id())])
+        await queries_handoff.set_handoff(c, [(again, new_id())])
         await queries.append(c, [(errored, "errored", 1, "c", APPLICATION, 0, "Reset", {})])
         await queries.update_projection(c, [errored])
     await swept(pool)

@@ -10,7 +10,7 @@ from libs.config import Database as DatabaseSettings
 from libs.events import EventBatch, PublishedEvent
 from libs.ids import new_id
 from libs.pg import Pool, connect_pool, single_connection
-from services.lifecycle import queries, queries_reconcile, queries_window
+from services.lifecycle import queries, queries_reconcile, queries_tail, queries_window
 from services.lifecycle.queries_window import NewHandoff
 from services.lifecycle.restore import REASON, Settled, settle
 from tests.databases import Database
@@ -57,7 +57,7 @@ class Log:
         *batches: EventBatch,
         keep_waiting: bool = True,
         epoch: int = 0,
-        readers_at: queries.Cursor | None = None,
+        readers_at: queries_tail.Cursor | None = None,
     ) -> Settled:
         async def history() -> AsyncIterator[EventBatch]:
             for batch in batches:
@@ -213,11 +213,11 @@ async def test_the_relay_goes_back_to_where_the_slowest_reader_was(log: Log, mon
     query = "SELECT epoch, txid::text AS txid, position FROM lifecycle.message_events ORDER BY epoch, txid, position"
     async with single_connection(log.dsn) as c:
         places = [(row["epoch"], row["txid"], row["position"]) for row in await c.fetch(query)]
-        await queries.save_cursor(c, "relay", places[10])
+        await queries_tail.save_cursor(c, "relay", places[10])
         await log.settle(readers_at=places[8])
-        assert await queries.cursor(c, "relay") == places[5]
+        assert await queries_tail.cursor(c, "relay") == places[5]
         await log.settle(readers_at=places[1])
-        assert await queries.cursor(c, "relay") == queries.START
-        await queries.save_cursor(c, "relay", places[3])
+        assert await queries_tail.cursor(c, "relay") == queries_tail.START
+        await queries_tail.save_cursor(c, "relay", places[3])
         await log.settle(readers_at=places[8])  # further than the relay itself: impossible, and left alone
-        assert await queries.cursor(c, "relay") == places[3]
+        assert await queries_tail.cursor(c, "relay") == places[3]

@@ -4,7 +4,7 @@ import pytest
 
 from libs.ids import new_id
 from libs.pg import Connection, Pool, single_connection
-from services.lifecycle import queries
+from services.lifecycle import queries_tail as queries
 from tests.databases import Database
 
 pytest_plugins = ["tests.contract.lifecycle_fixtures"]

@@ -10,7 +10,7 @@ import pytest
 from libs.errors import ServiceUnavailable
 from libs.ids import new_id
 from libs.pg import Pool, single_connection
-from services.lifecycle import queries
+from services.lifecycle import queries, queries_accept
 from services.lifecycle.partitions import AHEAD, Partitions
 from tests.contract.aged_log import AgedLog, midday, monday
 from tests.databases import Database
@@ -46,7 +46,7 @@ class Traffic:
             sent: list[tuple[object, ...]] = [(i, "sent", 1, "c", application_id, 0, None, {}) for i in ids]
             async with self._pool.transaction() as c:
                 with self._timed():
-                    await queries.copy_created(c, events, messages)
+                    await queries_accept.copy_created(c, events, messages)
             async with self._pool.transaction() as c:
                 with self._timed():
                     await queries.lock_messages(c, ids)
