@@ -62,7 +62,8 @@ class Bus:
         self.client = client
         self.settings = settings
         self.js: JetStreamContext = client.jetstream(timeout=5)
-        self.holds = Holds(client, settings.holds)
+        # In a cluster another server may lead, and forget, while ours stays.
+        self.holds = Holds(client, settings.holds if settings.replicas == 1 else "")
         self._services: list[Service] = []
         self._tasks: set[asyncio.Task[None]] = set()
 

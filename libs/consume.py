@@ -5,7 +5,6 @@ An envelope is acknowledged only after its handler returned, so the handler publ
 
 import asyncio
 import contextlib
-import itertools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Generic, Literal
@@ -39,7 +38,6 @@ FETCH_SECONDS = 1.5
 _MARK: dict[type, dict[str, bool]] = {DispatchEnvelope: {"marked": True}, SendEnvelope: {"marked": True}}
 """Single copies are asked about before they are sent: their first delivery may have got through."""
 _LEASE = 0.9  # part of `ack_wait` in which an envelope is surely ours
-_FETCHES = 4  # at once: idle slots that all ask cost the server more than their work does
 _LOOK_AFTER = 20  # empty fetches: the consumer may be gone without a word
 
 _log = telemetry.logger("consume")
@@ -53,15 +51,15 @@ class Abandoned(Exception):
 class Held:
     """One envelope in our hands."""
 
-    def __init__(self, bus: Bus, message: Msg, finish_by: float) -> None:
+    def __init__(self, bus: Bus, message: Msg, finish_by: float, given_after: float) -> None:
+        """`given_after`: before that, by the time of the event loop, the server had not given it to us."""
         metadata = message.metadata
         self._bus = bus
         self._message = message
         self._loop = asyncio.get_running_loop()
         self._connection = bus.reconnects
         self._lease = bus.settings.ack_wait * _LEASE
-        self._leased_until = self._loop.time() + self._lease
-        bus.holds.note(message.reply, self._lease)
+        self._leased_until = given_after + self._lease
         self.finish_by = finish_by  # time of the event loop from which it is to be given back
         self.stream = metadata.stream
         self.subject = message.subject
@@ -70,6 +68,8 @@ class Held:
         self.deliveries = metadata.num_delivered or 1
         self.suspect = self.deliveries > 1
         """True when another process, or this one before it lost its connection, may have worked on it already."""
+        if not self.suspect:  # what kills one process after another shall take its time
+            bus.holds.note(message.reply, self._leased_until - self._loop.time())
 
     def is_mine(self) -> bool:
         """False once it is to be given back, or no longer ours: then no provider is called any more (R7)."""
@@ -99,7 +99,7 @@ class Held:
     async def release(self, pause: float) -> None:
         """Give the envelope back while it is ours; else another may have it, and `ack_wait` has done the same."""
         self._bus.holds.forget(self._message.reply)
-        if self._loop.time() < self._leased_until:
+        if self.is_leased():
             with contextlib.suppress(nats.errors.Error):
                 await self._message.nak(delay=pause)
 
@@ -137,8 +137,6 @@ class Consumer(Generic[E_]):
         self._looked_at: tuple[int, int] | None = None
         self._suspect_up_to = 0
         self._looking = asyncio.Lock()
-        self._fetching = asyncio.Semaphore(_FETCHES)
-        self._empty = itertools.count(1)
         self._stopping = asyncio.Event()
         self._dead_letters = telemetry.counter("dead_letters_total", stream=stream)
 
@@ -188,13 +186,15 @@ class Consumer(Generic[E_]):
         return await self._bus.js.pull_subscribe_bind(consumer=self._durable, stream=self._stream)
 
     async def _read(self, subscription: JetStreamContext.PullSubscription) -> None:
+        loop, empty, asked_at = asyncio.get_running_loop(), 0, -math.inf
         try:
             while not self._stopping.is_set():
-                async with self._fetching:
-                    message = None if self._stopping.is_set() else await _next(subscription)
+                last, asked_at = asked_at, loop.time()
+                given_after = last if subscription.pending_msgs else asked_at  # what is there came since we last asked
+                message = await _next(subscription)
                 if message is not None:
-                    await self._take(Held(self._bus, message, self._finish_by))
-                elif next(self._empty) % _LOOK_AFTER == 0:
+                    await self._take(Held(self._bus, message, self._finish_by, given_after))
+                elif (empty := empty + 1) % _LOOK_AFTER == 0:
                     await subscription.consumer_info()
         finally:
             with contextlib.suppress(*_NATS_ERRORS):
@@ -282,10 +282,9 @@ class Consumer(Generic[E_]):
 
     async def _to_dead(self, held: Held, reason: Literal["undecodable", "dead_letter"], message_id: str | None) -> None:
         """A copy without content: what it was, where, and why."""
-        size, stream = len(held.payload), held.stream
-        note = DeadLetter(stream, held.sequence, held.subject, size, reason, held.deliveries, message_id)
-        msg_id = f"dead:{held.stream}:{held.sequence}:{message_id}"
-        await self._bus.publish(dead(held.stream), msgspec.json.encode(note), msg_id=msg_id)
+        stream, at, size = held.stream, held.sequence, len(held.payload)
+        note = DeadLetter(stream, at, held.subject, size, reason, held.deliveries, message_id)
+        await self._bus.publish(dead(stream), msgspec.json.encode(note), msg_id=f"dead:{stream}:{at}:{message_id}")
         self._dead_letters.inc()
 
 

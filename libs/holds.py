@@ -9,10 +9,12 @@ Notes are never synced to the disk: they shall survive the process, not the mach
 import contextlib
 import fcntl
 import os
+import re
 import time
 import uuid
 from pathlib import Path
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -23,6 +25,8 @@ _MOST_BYTES = 1024**2
 """Then the notes are written anew, without those that were crossed out."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """The monotonic clock counts from here, the same for all processes. https://docs.kernel.org/admin-guide/sysctl/kernel.html"""
+_LIVES = re.compile(r"= (.*)\n")
+_CHANGE = re.compile(r"([+-]) (\d+(?:\.\d+)?) (\$JS\.ACK\.[^\s]+)\n")
 _log = telemetry.logger("holds")
 
 
@@ -30,17 +34,20 @@ class Holds:
     """The notes of one process: a line when it takes something, when it has it for longer, and when it is rid of it."""
 
     def __init__(self, client: Client, directory: str) -> None:
-        """Without a `directory`, or where the machine has no boot id, nothing is noted. Raises OSError."""
+        """Without a `directory`, or where it cannot be used, nothing is noted."""
         self._client = client
         self._leases: dict[str, float] = {}
         self._noted_lives = ""
         self._written = 0
         self._file: int | None = None
-        if directory and _BOOT_ID.exists():
-            self._boot_id = _BOOT_ID.read_text().strip()
+        if directory:
             self._directory = Path(directory)
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = self._open()
+            try:
+                self._boot_id = _BOOT_ID.read_text().strip()
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._file = self._open()
+            except OSError as error:
+                _log.warning("holds_not_noted", error_type=type(error).__name__)
 
     def _open(self) -> int:
         """Under its name only when it is locked: nobody shall take its writer for dead."""
@@ -82,10 +89,11 @@ class Holds:
         if self._file is None:
             return 0
         replies = [reply for path in self._directory.glob("*.held") for reply in _take_over(path, self._lives())]
-        for reply in replies:
-            await self._client.publish(reply, Msg.Ack.Nak)
-        if replies:
+        with contextlib.suppress(nats.errors.Error):  # then `ack_wait` does it
+            for reply in replies:
+                await self._client.publish(reply, Msg.Ack.Nak)
             await self._client.flush()
+        if replies:
             _log.info("given_back", envelopes=len(replies))
         return len(replies)
 
@@ -96,45 +104,54 @@ class Holds:
     def _write(self, line: str) -> None:
         if self._file is None:
             return
-        with contextlib.suppress(OSError):  # a full disk: then `ack_wait` does it
-            if self._written > _MOST_BYTES:
-                os.ftruncate(self._file, 0)
-                kept = "".join(f"+ {until:.3f} {reply}\n" for reply, until in self._leases.items())
-                self._written, line = 0, f"= {self._noted_lives}\n{kept}{line}"
-            self._written += os.write(self._file, line.encode())
+        if self._written > _MOST_BYTES:
+            kept = "".join(f"+ {until:.3f} {reply}\n" for reply, until in self._leases.items())
+            line = f"= {self._noted_lives}\n{kept}{line}"
+            self._clear()
+        written = 0
+        with contextlib.suppress(OSError):
+            written = os.write(self._file, line.encode())
+        self._written += written
+        if written < len(line.encode()):  # a full disk: rather no notes than wrong ones
+            self._clear()
+            self._leases, self._noted_lives = {}, ""
+
+    def _clear(self) -> None:
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+        self._written = 0
 
 
 def _take_over(path: Path, lives: str) -> list[str]:
     """What the writer of these notes held when it died, and nobody has been given yet; they are gone afterwards."""
     try:
         file = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+    except OSError:
         return []
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with open(file, closefd=False) as notes:
+        with open(file, closefd=False, errors="replace") as notes:
             text = notes.read()
         os.ftruncate(file, 0)  # another that has it open already finds nothing
         path.unlink(missing_ok=True)
+        return _held(text, lives)
     except BlockingIOError:
         return []  # its writer lives
+    except OSError as error:
+        _log.warning("holds_unreadable", error_type=type(error).__name__)
+        return []
     finally:
         os.close(file)
-    return _held(text, lives)
 
 
 def _held(text: str, lives: str) -> list[str]:
-    """A line that ends in the middle was never finished."""
+    """A line that is not whole, or no line of ours, says nothing."""
     leases: dict[str, float] = {}
     known = False
     for line in text.splitlines(keepends=True):
-        sign, _, rest = line.rstrip("\n").partition(" ")
-        if not line.endswith("\n"):
-            break
-        if sign == "=":
-            known, leases = rest == lives, {}
-        else:
-            until, _, reply = rest.partition(" ")
-            leases[reply] = float(until) if sign == "+" and known else 0.0
+        if about := _LIVES.fullmatch(line):
+            known, leases = about[1] == lives, {}
+        elif known and (change := _CHANGE.fullmatch(line)):
+            leases[change[3]] = float(change[2]) if change[1] == "+" else 0.0
     now = time.monotonic()
     return [reply for reply, until in leases.items() if until > now]

@@ -40,14 +40,19 @@ class Leftovers:
 
 
 async def sweep(bus: Bus, stream: str) -> None:
-    """Removes from a work queue what was acknowledged. Best effort: who needs it asks again."""
+    """Removes from a work queue what was acknowledged. Best effort: who needs it asks again.
+
+    Only where something lies at or below a floor: a purge makes the server forget what was given back to it.
+    """
+    connection = bus.reconnects
     try:
-        before = (await bus.js.stream_info(stream)).state.messages
-        if not before:
-            return
-        for consumer in await bus.js.consumers_info(stream):
+        state = (await bus.js.stream_info(stream)).state
+        for consumer in await bus.js.consumers_info(stream) if state.messages else []:
             subject, floor = consumer.config.filter_subject, consumer.ack_floor
-            if subject and floor is not None and floor.stream_seq:
-                await bus.js.purge_stream(stream, seq=floor.stream_seq + 1, subject=subject)
+            if not subject or floor is None or floor.stream_seq < state.first_seq:
+                continue
+            if not bus.client.is_connected or bus.reconnects != connection:
+                return  # what we know was true of another life of the server
+            await bus.js.purge_stream(stream, seq=floor.stream_seq + 1, subject=subject)
     except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
         _log.debug("not_swept", stream=stream, error_type=type(error).__name__)

@@ -105,7 +105,8 @@ _STILL_OPEN = """
         WHERE m.id = member.id AND m.handoff_id = looked_at.id AND m.status IN ('pending', 'errored')
             AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
         OFFSET 0) AS still_open"""
-# Each look goes on at the member ($4: hand-off, $5: place) that was the first open one the last time.
+# Each look goes on at the member ($4: hand-off, $5: place) that was the first open one the last time; the last look is
+# at all of them, as a rebuild may have opened one again.
 FORGET_FINISHED = f"""
 WITH looked_at AS MATERIALIZED (
     SELECT h.id, h.message_ids, coalesce(known.place, 1) AS place
@@ -114,13 +115,15 @@ WITH looked_at AS MATERIALIZED (
         WHERE lane = $1 AND published AND id > $2 ORDER BY id LIMIT $3) AS h
     LEFT JOIN unnest($4::uuid[], $5::integer[]) AS known (id, place) ON known.id = h.id
 ), seen AS MATERIALIZED (
-    SELECT id, (
+    SELECT id, message_ids, (
         SELECT (looked_at.place + member.further - 1)::integer
         FROM unnest(looked_at.message_ids[looked_at.place:]) WITH ORDINALITY AS member (id, further) {_STILL_OPEN}
         LIMIT 1) AS place
     FROM looked_at
 ), forgotten AS (
-    DELETE FROM lifecycle.handoffs AS h USING seen WHERE h.id = seen.id AND seen.place IS NULL
+    DELETE FROM lifecycle.handoffs AS h USING seen AS looked_at
+    WHERE h.id = looked_at.id AND looked_at.place IS NULL
+        AND NOT EXISTS (SELECT FROM unnest(looked_at.message_ids) AS member (id) {_STILL_OPEN})
 )
 SELECT id::text, place FROM seen ORDER BY id
 """  # noqa: S608 - made of constants

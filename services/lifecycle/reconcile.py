@@ -27,7 +27,7 @@ from .queries_reconcile import Note, Search
 MAX_REPAIRS = 3
 _PAGE = 20
 _POLL_SECONDS = 0.25
-_SWEEP_EVERY = 8
+_SWEEP_EVERY = 20
 """Polls."""
 _WAITS: tuple[Literal["DISPATCH", "SEND", "OUTCOME"], ...] = (
     "DISPATCH",
@@ -96,7 +96,7 @@ class Reconciler:
                 async with self._pool.connection() as c:
                     if not await queries_reconcile.note_wait(c, self._lane, search.id, stage, noted):
                         return False
-            await _reached(self._bus, stream, noted)
+            await _reached(self._bus, stream, noted, sweeps=True)
             noted = None
         return True
 
@@ -165,15 +165,15 @@ async def _note(bus: Bus, stream: str) -> Note:
     return Note(found.created, found.state.last_seq)
 
 
-async def _reached(bus: Bus, stream: str, noted: Note) -> None:
-    """Wait until all was acknowledged that the stream held when that was noted."""
+async def _reached(bus: Bus, stream: str, noted: Note, *, sweeps: bool = False) -> None:
+    """Wait until all was acknowledged that the stream held when that was noted. One who waits long `sweeps` it."""
     try:
         for polls in itertools.count(1):
             found = await bus.stream_state(stream)
             recreated = found.created != noted.created or found.state.last_seq < noted.last_seq
             if recreated or found.state.messages == 0 or found.state.first_seq > noted.last_seq:
                 return
-            if polls % _SWEEP_EVERY == 0:
+            if sweeps and polls % _SWEEP_EVERY == 0:
                 await sweep(bus, stream)
             await asyncio.sleep(_POLL_SECONDS)
     except ResourceNotFound:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,6 +40,22 @@ async def holding(bus: Bus, *names: str) -> AsyncIterator[Reader]:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+@contextlib.asynccontextmanager
+async def holding_again(bus: Bus, name: str) -> AsyncIterator[Reader]:
+    reader = Reader(bus)
+    reader.waits(name)
+    task = asyncio.create_task(reader.consumer.run())
+    await until(lambda: reader.deliveries_of(name) == [2])
+    yield reader
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 async def dies(bus: Bus) -> None:
@@ -142,6 +159,44 @@ async def test_a_line_that_was_being_written_does_not_count(noted: Nats) -> None
         os.write(first.holds._file, b"+ 99999999999.0 $JS.ACK.half")
         await dies(first)
         assert await second.holds.give_back() == 1
+
+
+async def test_what_was_given_to_several_already_takes_its_time(noted: Nats) -> None:
+    """What kills one process after another shall not be buried, with its neighbours, within seconds."""
+    async with connected(noted, "first") as first, connected(noted, "second") as second:
+        async with holding(first, "a"):
+            pass
+        await dies(first)
+        assert await second.holds.give_back() == 1
+        async with holding_again(second, "a"):
+            pass
+        await dies(second)
+        async with connected(noted, "third") as third:
+            assert await third.holds.give_back() == 0
+
+
+@pytest.mark.parametrize("notes_of", [b"+ 12", b"\xff\xfe", b"= a b\n+ x y\n", b"+ 12+ 3 $JS.ACK.a+ 4 $JS.ACK.b\n"])
+async def test_notes_that_are_none_of_ours_stop_nobody(noted: Nats, notes_of: bytes) -> None:
+    async with connected(noted, "first") as first:
+        (Path(noted.holds) / "strange.held").write_bytes(notes_of)
+        assert await first.holds.give_back() == 0
+        assert len(notes(noted)) == 1
+
+
+async def test_a_full_disk_leaves_no_wrong_notes(noted: Nats, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected(noted, "first") as first, connected(noted, "second") as second:
+        async with holding(first, "a") as reader:
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "write", full)
+                await reader.held("a").release(60)
+        await dies(first)
+        assert await second.holds.give_back() == 0
+
+
+async def test_a_directory_that_cannot_be_used_stops_nobody(nats_settings: Nats, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    async with connected(msgspec.structs.replace(nats_settings, holds=str(tmp_path / "file")), "first") as first:
+        assert await first.holds.give_back() == 0
 
 
 async def test_whoever_leaves_in_order_leaves_no_notes(noted: Nats) -> None:

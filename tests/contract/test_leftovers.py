@@ -10,7 +10,7 @@ import pytest
 from libs.bus import Bus
 from libs.config import Nats
 from libs.leftovers import Leftovers, sweep
-from services.lifecycle.reconcile import passed
+from services.lifecycle import reconcile
 from tests.contract.reader_harness import STREAM, Reader, envelope, give
 from tests.contract.streams_harness import connected, drained, stored, until
 from tests.servers import NatsServer
@@ -54,8 +54,9 @@ async def test_what_came_back_goes(brought_back: Bus) -> None:
     assert await stored(brought_back, STREAM) == 0
 
 
-async def test_whoever_waits_for_the_stream_to_pass_does_not_wait_for_ever(brought_back: Bus) -> None:
-    await asyncio.wait_for(passed(brought_back, STREAM), 10)
+async def test_who_searches_for_lost_work_does_not_wait_for_ever(brought_back: Bus) -> None:
+    noted = await reconcile._note(brought_back, STREAM)
+    await asyncio.wait_for(reconcile._reached(brought_back, STREAM, noted, sweeps=True), 15)
 
 
 async def test_all_work_queues_are_looked_at_after_a_connection(brought_back: Bus) -> None:
