@@ -55,9 +55,13 @@ class ReferenceClock:
         return self.now_ms() if self._synchronised else 0
 
     async def synchronise(self) -> None:
-        """Asks once; the answer's age is at most half the round trip. Raises what asking raises."""
+        """Asks once. What was believed stays while the answer allows it: a slow one, which may be old by nearly the
+        whole round trip, does not spoil what a quick one told. Raises what asking raises."""
         asked_at = self._clock.monotonic()
         reference = await self._ask()
-        half_trip_ms = (self._clock.monotonic() - asked_at) * 500
-        self._offset_ms = reference + half_trip_ms - self._clock.time() * 1000
+        trip_ms = (self._clock.monotonic() - asked_at) * 1000
+        lowest = reference - self._clock.time() * 1000
+        highest = lowest + trip_ms + 1  # a millisecond is told when it begins
+        believed = self._offset_ms if self._synchronised else (lowest + highest) / 2
+        self._offset_ms = min(max(believed, lowest), highest)
         self._synchronised = True
