@@ -20,14 +20,14 @@ class UndecodableEnvelope(Exception):
     """The bytes on the subject are no envelope of ours."""
 
 
-class Button(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Button(msgspec.Struct, frozen=True, omit_defaults=True):
     """One action button of a push notification."""
 
     id: str
     text: str
 
 
-class Push(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Push(msgspec.Struct, frozen=True, omit_defaults=True):
     """Push options of a message (FR-101); all optional. Named as in the REST API."""
 
     badge: int | None = None

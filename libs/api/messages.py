@@ -17,8 +17,9 @@ from libs.api.fields import (
     SubscriptionType,
     Time,
 )
+from libs.api.push import Push
 from libs.api.templates import Locale, TemplateName
-from libs.envelope import Lane, Push
+from libs.envelope import Lane
 from libs.message import Status
 from libs.policy import LocalTime
 

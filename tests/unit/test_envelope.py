@@ -109,6 +109,24 @@ def test_what_the_next_release_adds_at_the_end_does_not_hurt() -> None:
     assert decode(msgspec.msgpack.encode(raw), DispatchEnvelope) == wrap([accepted(1)])
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_what_the_next_release_adds_anywhere_does_not_hurt(name: str) -> None:
+    payload = (GOLDEN / f"{name}-v1.msgpack").read_bytes()
+    added = msgspec.msgpack.encode(with_more(msgspec.msgpack.decode(payload)))
+    assert added != payload
+    assert decode(added, KINDS[name]).items
+
+
+def with_more(raw: object, free: bool = False) -> object:
+    """A new field in each object; `free`: its keys are the application's own."""
+    if isinstance(raw, dict):
+        inner = {key: with_more(value, free or key == "data") for key, value in raw.items()}
+        return inner if free else inner | {"new": {"of": "the next release"}}
+    if isinstance(raw, list):
+        return [with_more(value, free) for value in raw]
+    return raw
+
+
 def test_what_the_last_release_lacked_at_the_end_has_its_default() -> None:
     raw = msgspec.msgpack.decode(encode(wrap([accepted(1)])))
     raw["items"][0].pop()
