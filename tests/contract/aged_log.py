@@ -93,9 +93,17 @@ class AgedLog:
             await queries.update_projection(c, [message_id])
         return message_id
 
-    async def handoff(self, handoff_id: str, ids: list[str], expires_at: datetime, *, published: bool = True) -> None:
+    async def handoff(
+        self,
+        handoff_id: str,
+        ids: list[str],
+        expires_at: datetime,
+        *,
+        published: bool = True,
+        application_id: str = APPLICATION,
+    ) -> None:
         async with self.pool.connection() as c:
-            await c.execute(HANDOFF, handoff_id, APPLICATION, ids, len(ids), published, expires_at)
+            await c.execute(HANDOFF, handoff_id, application_id, ids, len(ids), published, expires_at)
 
     async def report(self, *items: Outcome, application_id: str = APPLICATION) -> None:
         await self.recorder.record("normal", Facts(application_id, list(items)))

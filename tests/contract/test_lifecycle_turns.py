@@ -182,15 +182,36 @@ def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "WINDOW", 10)
 
 
-async def waiting_campaign(log: AgedLog, handoffs: int = 3, size: int = 10) -> list[str]:
+async def waiting_campaign(
+    log: AgedLog, handoffs: int = 3, size: int = 10, application_id: str = APPLICATION
+) -> list[str]:
     """Hand-offs that wait for room, oldest first."""
     found = []
     for _ in range(handoffs):
         handoff_id = new_id()
-        ids = [await log.message(handoff_id=handoff_id) for _ in range(size)]
-        await log.handoff(handoff_id, ids, now() + timedelta(days=1), published=False)
+        ids = [await log.message(handoff_id=handoff_id, application_id=application_id) for _ in range(size)]
+        await log.handoff(handoff_id, ids, now() + timedelta(days=1), published=False, application_id=application_id)
         found += ids
     return found
+
+
+async def test_those_that_wait_are_served_in_turn(
+    log: AgedLog, pool: Pool, published: Collected, small_window: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while those that come first are through at once, and have room again."""
+    monkeypatch.setattr(window, "_APPLICATIONS", 2)
+    applications = sorted(new_id() for _ in range(5))
+    for application_id in applications:
+        await waiting_campaign(log, application_id=application_id)
+    part, served = Window(pool, published, "normal"), []
+    for _ in range(5):
+        published.handoffs.clear()
+        await part.round()
+        for each in published.handoffs:
+            served.append(each.application_id)
+            done = [Outcome(item.message_id, "sent", 1, "call", 0) for item in each.items]
+            await log.report(*done, application_id=each.application_id)
+    assert served == applications * 2
 
 
 async def test_what_comes_back_does_not_stand_behind_what_never_went(

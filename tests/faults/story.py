@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 
+from services.senders.settings import Sender
 from tests.faults import evidence as gathering
 from tests.faults.checker import check
 from tests.faults.evidence import Left
@@ -17,9 +18,10 @@ from tests.faults.plan import Shape, shape_of
 from tests.faults.report import Report, failure_text, report_on, summary, write
 from tests.faults.system import System, until
 
-CONCURRENCY = 256
-"""Calls that one sender has in flight at most: its default setting."""
-OUTCOME_BATCH = 100
+_DEFAULTS = Sender(channel="apns")
+CONCURRENCY = _DEFAULTS.concurrency
+"""Calls that one sender has in flight at most, in a lane."""
+OUTCOME_BATCH = _DEFAULTS.outcome_batch
 """Outcomes that a sender may hold back before it publishes them."""
 SETTLE_SECONDS = 90.0
 TIDY_SECONDS = 60.0
