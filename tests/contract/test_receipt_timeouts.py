@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from libs.bus import Bus
+from libs.bus import Bus, Handler
 from libs.clock import FakeClock
 from libs.envelope import Outcome
 from libs.errors import ServiceUnavailable
@@ -32,6 +32,9 @@ class Applicants:
         self.settings: dict[str, dict[str, Any]] = {}
         self.asked = 0
 
+    def verbs(self) -> dict[str, tuple[type[ListApplications], Handler]]:
+        return {"list_applications": (ListApplications, self.list)}
+
     async def list(self, request: ListApplications) -> Applications:
         self.asked += 1
         ids = sorted(i for i in self.settings if request.after is None or i > request.after)[: request.limit]
@@ -42,7 +45,7 @@ class Applicants:
 async def applicants(bus: Bus) -> Applicants:
     found = Applicants()
     found.settings[APPLICATION] = {"receipt_timeout_hours": ASKED}
-    await bus.serve("application", {"list_applications": (ListApplications, found.list)})
+    await bus.serve("application", found.verbs())
     return found
 
 
