@@ -32,15 +32,14 @@ class Leftovers:
         now, connection = asyncio.get_running_loop().time(), self._bus.reconnects
         if connection == self._connection and now < self._looked_at + _SECONDS:
             return False
-        for stream in STREAMS:
-            if stream.retention == "work_queue":
-                await sweep(self._bus, stream.name)
-        self._connection, self._looked_at = connection, now
+        looked_at = [await sweep(self._bus, stream.name) for stream in STREAMS if stream.retention == "work_queue"]
+        if all(looked_at):
+            self._connection, self._looked_at = connection, now
         return False
 
 
-async def sweep(bus: Bus, stream: str) -> None:
-    """Removes from a work queue what was acknowledged. Best effort: who needs it asks again.
+async def sweep(bus: Bus, stream: str) -> bool:
+    """Removes from a work queue what was acknowledged. False where that could not be seen: to be asked again.
 
     Only where something lies at or below a floor: a purge makes the server forget what was given back to it.
     """
@@ -52,7 +51,9 @@ async def sweep(bus: Bus, stream: str) -> None:
             if not subject or floor is None or floor.stream_seq < state.first_seq:
                 continue
             if not bus.client.is_connected or bus.reconnects != connection:
-                return  # what we know was true of another life of the server
+                return False  # what we know was true of another life of the server
             await bus.js.purge_stream(stream, seq=floor.stream_seq + 1, subject=subject)
     except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
         _log.debug("not_swept", stream=stream, error_type=type(error).__name__)
+        return False
+    return True

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from nats.js.errors import ServiceUnavailableError
 
 from libs.bus import Bus
 from libs.config import Nats
@@ -63,6 +64,20 @@ async def test_all_work_queues_are_looked_at_after_a_connection(brought_back: Bu
     part = Leftovers(brought_back)
     await part.round()
     assert await stored(brought_back, STREAM) == 0
+
+
+async def test_a_look_that_failed_is_taken_again(brought_back: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Leftovers(brought_back)
+    with monkeypatch.context() as patched:
+        patched.setattr(brought_back.js, "consumers_info", _unavailable)
+        await part.round()
+    assert await stored(brought_back, STREAM) == len(NAMES)
+    await part.round()
+    assert await stored(brought_back, STREAM) == 0
+
+
+async def _unavailable(_: str) -> None:
+    raise ServiceUnavailableError(code=503, description="JetStream is starting")
 
 
 async def test_what_waits_or_is_in_hand_stays(brought_back: Bus) -> None:
