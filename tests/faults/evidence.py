@@ -114,8 +114,12 @@ async def sandbox_count(system: System, what: str) -> int:
     return sum(int(stats[provider][what]) for provider in ("apns", "fcm"))
 
 
+REBUILD_SECONDS = 1_800.0
+"""Of the millions that a soak leaves; thousands take a second."""
+
+
 async def rebuild(system: System) -> Rebuild:
-    output = await asyncio.to_thread(system.cli, "projections", "rebuild")
+    output = await asyncio.to_thread(system.cli, "projections", "rebuild", timeout=REBUILD_SECONDS)
     printed = dict(line.rsplit(maxsplit=1) for line in output.splitlines())
     return Rebuild(int(printed["messages"]), printed["checksum before"], printed["checksum after"])
 
