@@ -1,9 +1,9 @@
 """Messages that are through and stored all the same.
 
 A NATS server that was killed may bring back messages that it had removed, while their consumer knows that they were
-acknowledged ("Recovering stream state from index errored: prior state file", server 2.15; one of some twenty kills
-under load). Nobody is ever given them, they keep their space, and whoever waits for the stream to pass them (R6, R7)
-waits for ever. They can go: a consumer's floor is below all that it was not given, or did not acknowledge.
+acknowledged ("Recovering stream state from index errored: prior state file", server 2.15; seen within 42 kills under
+load). Nobody is ever given them, they keep their space, and whoever waits for the stream to pass them (R6, R7) waits
+for ever. They can go: a consumer's floor is below all that it was not given, or did not acknowledge.
 """
 
 import asyncio
