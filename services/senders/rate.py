@@ -109,6 +109,7 @@ class Rates:
             key = f"{self._channel}.{application_id}"
 
             def allowed(now_ms: float) -> Allowed:
+                self._throttles.refresh()  # an envelope that goes out slowly learns of others' refusals too
                 return self._allowed(application_id, traffic, now_ms)
 
             traffic.pace = Pace(self._bucket, key, self._member, self._reference, allowed)

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 import msgspec
 import pytest
 
-from libs.clock import SystemClock
 from libs.config import Nats
 from libs.envelope import Delivery, Outcome, OutcomeEnvelope, decode
 from libs.policy import Policy
@@ -25,7 +24,7 @@ from tests.contract.sender_harness import (
     delivery,
     sending,
 )
-from tests.contract.streams_harness import APPLICATION, connected, drained, impatient, until
+from tests.contract.streams_harness import APPLICATION, cancelled, connected, drained, impatient, until
 
 RATE = 200.0
 
@@ -62,7 +61,7 @@ class Platform:
                 for start in range(0, len(back), 500):
                     await self.processes[0].give(*back[start : start + 500])
         finally:
-            listening.cancel()
+            await cancelled(listening)
 
     async def _listen(self) -> None:
         while True:
@@ -77,6 +76,10 @@ class Platform:
 
     def calls(self) -> list[float]:
         return sorted(at for each in self.processes for at in each.sender.called_at.values())
+
+    async def all_said(self) -> None:
+        """Until lifecycle would know of each what became of it; that it was held meanwhile is not the end."""
+        await until(lambda: len(self.kinds()) == len(self.items) and all(self.kinds().values()))
 
     def kinds(self) -> dict[str, list[str]]:
         return {i: [one.kind for one in said if one.kind != "held"] for i, said in self.said.items()}
@@ -99,7 +102,7 @@ async def platform(settings: Nats, knob: float | None = RATE) -> AsyncIterator[P
             yield found
             assert not running.done(), running.exception()
         finally:
-            running.cancel()
+            await cancelled(running)
             await second.stop()
 
 
@@ -115,7 +118,7 @@ async def test_two_processes_share_one_rate_and_reach_it(nats_settings: Nats) ->
             await both.give(delivery())
         await until(lambda: len(both.calls()) == 1_540, seconds=30)
         await drained(both.processes[0].bus, SEND)
-        await until(lambda: len(both.said) == 1_540)
+        await both.all_said()
     calls = both.calls()
     took = calls[-1] - calls[0]
     assert most_within(calls, 5.0) <= RATE * 5 * 1.1  # 1.05, and what a busy machine bunches
@@ -171,8 +174,7 @@ async def test_a_429_halves_the_rate_of_all_processes(nats_settings: Nats) -> No
         for _ in range(6):
             await both.give(*deliveries(200))
         await until(lambda: refused != [])
-        await until(lambda: all(_rate(each) < RATE * 0.8 for each in both.processes), seconds=3)
-        began = time.monotonic()
+        began = time.monotonic() + 1  # by then everybody knows
         await until(lambda: time.monotonic() > began + 2)
         within = [at for at in both.calls() if began <= at < began + 2]
         assert RATE * 2 * 0.4 < len(within) < RATE * 2 * 0.75, "half, and a twentieth a second more"
@@ -222,10 +224,6 @@ async def test_a_schedule_that_is_lost_with_its_server_begins_anew(nats_settings
         await until(lambda: len(both.calls()) == 750, seconds=30)
         calls = both.calls()
         # What was promised under the old schedule comes on top, once.
-        assert most_within(calls, 2.0) <= RATE * 2 * 1.3
-        await until(lambda: len(both.said) == 750)
+        assert most_within(calls, 2.0) <= RATE * 2 * 1.5
+        await both.all_said()
     assert set(map(tuple, both.kinds().values())) == {("sent",)}
-
-
-def _rate(harness: SenderHarness) -> float:
-    return harness.rates.explain(APPLICATION)["rate"] or SystemClock().time()
