@@ -1,86 +1,26 @@
 """What opens an application's breaker, what closes it, and who is let through meanwhile."""
 
-from typing import Any
-
-import msgspec
 import pytest
-from prometheus_client import REGISTRY
 
-from libs import errors
-from libs.clock import FakeClock, ReferenceClock
-from libs.rpc import Empty, ListBreakers, OpenBreaker, OpenBreakers, ReportBreaker
-from services.senders import breaker
-from services.senders.breaker import LONGEST, BreakerBoard
-from services.senders.contract import Accepted, Postponed, Rejected, Result, TryLater
-from services.senders.settings import Sender
-
-A, B = "019aa000-0000-7000-8000-00000000000a", "019aa000-0000-7000-8000-00000000000b"
-SECONDS = 30.0
-REFUSED = TryLater("InvalidProviderToken", "credentials")
-DOWN = TryLater("ServiceUnavailable", "outage", data={"status": 503})
-TIMEOUT = TryLater("timeout", "network", unknown=True)
-LOST = TryLater("connection_lost", "network", unknown=True)
-THROTTLED = TryLater("TooManyRequests", "throttled", data={"status": 429})
-TAKEN = Accepted("1")
-ANSWERED = Rejected("BadDeviceToken", -10, {"status": 400})
-NEVER_LEFT = Rejected("invalid_message")
-
-
-class Lifecycle:
-    """A bus on which nobody but lifecycle answers, if it does."""
-
-    def __init__(self) -> None:
-        self.is_away = False
-        self.refuses: type[errors.SignalError] | None = None
-        self.open: list[OpenBreaker] = []
-        self.told: list[ReportBreaker] = []
-        self.asked = 0
-
-    async def call(self, service: str, verb: str, request: Any, reply: type[Any], timeout: float) -> msgspec.Struct:
-        assert service == "lifecycle"
-        if self.is_away:
-            raise errors.ServiceUnavailable(service=service)
-        if isinstance(request, ListBreakers):
-            assert request.channel == "apns"
-            self.asked += 1
-            return OpenBreakers(self.open)
-        if self.refuses is not None:
-            raise self.refuses
-        self.told.append(request)
-        return Empty()
-
-
-class Process:
-    """One sender process' board, and calls made through it."""
-
-    def __init__(self, clock: FakeClock, lifecycle: Lifecycle) -> None:
-        async def nobody() -> int:
-            raise errors.ServiceUnavailable
-
-        own = Sender("apns", breaker_seconds=SECONDS)
-        self.clock = clock
-        self.board = BreakerBoard(lifecycle, clock, ReferenceClock(clock, nobody), own)  # type: ignore[arg-type]
-        self._number = 0
-
-    def call(self, result: Result, application: str = A) -> Postponed | None:
-        """None: it was made."""
-        name = self.begin(application)
-        if isinstance(name, str):
-            self.board.learn(application, name, result, self.clock.monotonic())
-            return None
-        return name
-
-    def begin(self, application: str = A) -> str | Postponed:
-        self._number += 1
-        return self.board.admit(application, str(self._number)) or str(self._number)
-
-    def fail(self, times: int, result: Result = DOWN, application: str = A) -> None:
-        for _ in range(times):
-            assert self.call(result, application) is None
-
-    def is_open(self, application: str = A) -> bool:
-        """Without making a call."""
-        return application in self.board._open
+from libs.clock import FakeClock
+from services.senders.breaker import LONGEST
+from services.senders.contract import Postponed, Result, TryLater
+from tests.unit.breaker_harness import (
+    ANSWERED,
+    DOWN,
+    LOST,
+    NEVER_LEFT,
+    REFUSED,
+    SECONDS,
+    TAKEN,
+    THROTTLED,
+    TIMEOUT,
+    A,
+    B,
+    Lifecycle,
+    Process,
+    shared,
+)
 
 
 @pytest.fixture
@@ -96,11 +36,6 @@ def lifecycle() -> Lifecycle:
 @pytest.fixture
 def process(clock: FakeClock, lifecycle: Lifecycle) -> Process:
     return Process(clock, lifecycle)
-
-
-def shared(clock: FakeClock, *, probe_in: float = SECONDS) -> OpenBreaker:
-    now = int(clock.time() * 1000)
-    return OpenBreaker(A, "apns", "ServiceUnavailable", "outage", now, now + int(probe_in * 1000), 1)
 
 
 # opening --------------------------------------------------------------------------------------------------------------
@@ -335,131 +270,3 @@ def test_the_verdict_on_a_breaker_says_nothing_of_the_next_one(
         process.board.learn(A, probe, verdict, clock.monotonic() - 5)
         assert process.board._open[A] == later
         assert not process.board._findings
-
-
-# shared ---------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_finding_is_told_once(process: Process, lifecycle: Lifecycle) -> None:
-    process.fail(20)
-    await process.board.round()
-    await process.board.round()
-    assert lifecycle.told == [ReportBreaker(A, "apns", "failed", "ServiceUnavailable", "outage", "local")]
-
-
-async def test_what_others_found_holds_here_too_and_ends_when_they_say_so(
-    process: Process, lifecycle: Lifecycle, clock: FakeClock
-) -> None:
-    lifecycle.open = [shared(clock)]
-    await process.board.round()
-    assert isinstance(process.begin(), Postponed)
-    assert REGISTRY.get_sample_value("automata_breaker_open", {"channel": "apns"}) == 1
-    lifecycle.open = []
-    await process.board.round()
-    assert isinstance(process.begin(), str)
-    assert REGISTRY.get_sample_value("automata_breaker_open", {"channel": "apns"}) == 0
-
-
-async def test_lifecycle_decides_when_to_probe(process: Process, lifecycle: Lifecycle, clock: FakeClock) -> None:
-    process.fail(20)
-    lifecycle.open = [shared(clock, probe_in=100)]
-    await process.board.round()
-    clock.advance(99)
-    assert isinstance(process.begin(), Postponed)
-    clock.advance(1)
-    assert isinstance(process.begin(), str)
-
-
-async def test_a_probes_verdict_is_told(process: Process, lifecycle: Lifecycle, clock: FakeClock) -> None:
-    lifecycle.open = [shared(clock, probe_in=0)]
-    await process.board.round()
-    process.call(DOWN)
-    await process.board.round()
-    process.call(TAKEN)
-    await process.board.round()
-    assert [report.verdict for report in lifecycle.told] == ["failed", "healed"]
-
-
-async def test_a_verdict_names_the_breaker_that_was_probed(
-    process: Process, lifecycle: Lifecycle, clock: FakeClock
-) -> None:
-    lifecycle.open = [shared(clock, probe_in=0)]
-    opened_at_ms = lifecycle.open[0].opened_at_ms
-    await process.board.round()
-    process.call(DOWN)
-    await process.board.round()
-    process.fail(1, DOWN)
-    await process.board.round()
-    assert [report.opened_at_ms for report in lifecycle.told] == [opened_at_ms, opened_at_ms]
-
-
-async def test_an_answer_of_another_release_is_none(
-    process: Process, lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def answer(*_: Any, **__: Any) -> msgspec.Struct:
-        return msgspec.json.decode(b'{"breakers": 1}', type=OpenBreakers)
-
-    process.call(REFUSED)
-    monkeypatch.setattr(lifecycle, "call", answer)
-    assert not await process.board.round()
-    assert process.is_open()
-
-
-async def test_while_lifecycle_is_away_what_is_found_here_serves_and_is_told_later(
-    process: Process, lifecycle: Lifecycle, clock: FakeClock
-) -> None:
-    lifecycle.is_away = True
-    assert not await process.board.round()
-    assert process.call(TAKEN) is None, "unknown is closed"
-    process.fail(20)
-    assert not await process.board.round()
-    assert process.is_open()
-    clock.advance(SECONDS)
-    process.call(DOWN)
-    lifecycle.is_away = False
-    assert await process.board.round()
-    assert [report.verdict for report in lifecycle.told] == ["failed"], "the newest finding alone"
-
-
-async def test_what_was_known_last_serves_while_lifecycle_is_away(
-    process: Process, lifecycle: Lifecycle, clock: FakeClock
-) -> None:
-    lifecycle.open = [shared(clock)]
-    await process.board.round()
-    lifecycle.is_away = True
-    await process.board.round()
-    assert isinstance(process.begin(), Postponed)
-
-
-async def test_what_is_found_during_a_question_goes_before_its_answer(
-    process: Process, lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def answer(*args: Any, **_: Any) -> msgspec.Struct:
-        process.fail(20)
-        return OpenBreakers([])
-
-    monkeypatch.setattr(lifecycle, "call", answer)
-    await process.board.round()
-    assert process.is_open()
-
-
-async def test_a_report_that_is_refused_is_not_said_again(process: Process, lifecycle: Lifecycle) -> None:
-    lifecycle.refuses = errors.ResourceNotFound
-    process.fail(20)
-    assert await process.board.round()
-    lifecycle.refuses = None
-    assert await process.board.round()
-    assert lifecycle.told == []
-
-
-async def test_findings_are_told_a_bounded_number_at_a_time_and_kept_within_bounds(
-    process: Process, lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(breaker, "_FINDINGS", 150)
-    for each in range(200):
-        process.call(REFUSED, f"application {each}")
-    counts = []
-    for _ in range(3):
-        await process.board.round()
-        counts.append(len(lifecycle.told))
-    assert counts == [100, 150, 150]
