@@ -1,4 +1,7 @@
-"""What an application may set for its own sending: parts of its `settings`, checked when set, read by the pipeline."""
+"""What an application may set for its own sending: parts of its `settings`, checked when set (`libs.api.policy`).
+
+The pipeline reads them leniently: what the next release adds to a rule must not hide the rule from this one.
+"""
 
 from typing import Annotated, Literal
 
@@ -20,7 +23,7 @@ RECEIPT_TIMEOUT_HOURS = 72
 """Where an application asks for receipts without saying how long."""
 
 
-class QuietHours(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class QuietHours(msgspec.Struct, frozen=True, omit_defaults=True):
     """From `start` until `end` of the recipient's time, over midnight where `end` is the smaller. Critical: pass."""
 
     start: LocalTime
@@ -37,7 +40,7 @@ def is_empty(hours: QuietHours) -> bool:
     return hours.start == hours.end
 
 
-class FrequencyCap(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class FrequencyCap(msgspec.Struct, frozen=True, omit_defaults=True):
     """At most `limit` messages to one person within `per`. Critical messages pass, and are not counted."""
 
     limit: Annotated[int, Meta(ge=1, le=10_000)]

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from libs.api.fields import Channel, CursorPaging, Json, Moment, Pagination, Time
-from libs.policy import FrequencyCap, QuietHours
+from libs.api.policy import FrequencyCap, QuietHours
 
 AppleId = Annotated[str, Meta(pattern="^[A-Z0-9]+$", min_length=10, max_length=10)]
 """Team and key ids in Apple's developer account."""

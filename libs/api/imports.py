@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from libs.api.fields import SubscriptionType, TagName, TagValue, Time
+from libs.api.policy import QuietHours
 from libs.api.subscriptions import DeviceInfo
-from libs.policy import QuietHours
 
 
 class ImportLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):

@@ -17,7 +17,7 @@ from libs.api.fields import (
     TagValue,
     Time,
 )
-from libs.policy import QuietHours
+from libs.api.policy import QuietHours
 
 MANY = 1_000
 """Subscriptions in one request."""

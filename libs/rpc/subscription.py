@@ -11,7 +11,7 @@ Act = Literal["api", "user", "sdk", "provider", "import"]
 """Whose act a change of status is: an application's back end, the person, their app, the provider, a bulk import."""
 
 
-class DeviceInfo(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class DeviceInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     device_model: str | None = None
     device_os: str | None = None
     device_language: str | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from libs import telemetry
+from libs.api.policy import Policy as StatedPolicy
 from libs.coalesce import Coalescer
 from libs.errors import ResourceNotFound, ValidationFailed
 from libs.localtime import is_zone
@@ -45,7 +46,7 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     never wrong. Raises `ValidationFailed`."""
     if settings.get("receipt_timeout_hours") is True:
         settings = {**settings, "receipt_timeout_hours": RECEIPT_TIMEOUT_HOURS}
-    wrong = dict(_wrong(settings))
+    wrong = dict(_wrong(settings, StatedPolicy))
     if wrong:
         raise ValidationFailed(fields=wrong)
     return settings
@@ -57,18 +58,18 @@ def policy_of(settings: dict[str, Any]) -> Policy:
     try:
         return msgspec.convert(settings, Policy)
     except msgspec.ValidationError:
-        wrong = {field.split(".")[1] for field, _ in _wrong(settings)}
+        wrong = {field.split(".")[1] for field, _ in _wrong(settings, Policy)}
         _log.warning("settings_unreadable", settings=sorted(wrong))
         return msgspec.convert({name: value for name, value in settings.items() if name not in wrong}, Policy)
 
 
-def _wrong(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _wrong(settings: dict[str, Any], kind: type[Policy]) -> Iterator[tuple[str, str]]:
     """Fields and what is wrong with each: one of each setting at least."""
     for name in Policy.__struct_fields__:
         if settings.get(name) is None:
             continue
         try:
-            policy = msgspec.convert({name: settings[name]}, Policy)
+            policy = msgspec.convert({name: settings[name]}, kind)
         except msgspec.ValidationError as error:
             yield _told(str(error))
             continue

@@ -15,6 +15,8 @@ from services.ingest.why_sentences import (
     ACTIVE,
     AGAIN,
     AGREED,
+    ASKED,
+    ASKED_BY_RULE,
     AT_LOCAL,
     ATTEMPT,
     ATTEMPT_UNLIMITED,
@@ -24,6 +26,7 @@ from services.ingest.why_sentences import (
     DISABLED,
     ENDED,
     EXHAUSTED,
+    HANDLED_FROM,
     IN_HOURS,
     IN_TURN,
     KEPT,
@@ -39,6 +42,7 @@ from services.ingest.why_sentences import (
     RESCHEDULED,
     REVISION,
     RULES,
+    SENT_FROM,
     SENTENCES,
     SLOWED,
     SLOWED_FROM,
@@ -122,6 +126,8 @@ def _sentence(event: EventView) -> Sentence:
 
 def _clauses(event: EventView, message: MessageView) -> Iterator[Sentence]:
     """What the event's data adds to its sentence."""
+    if event.data.get("sent_from") is not None:
+        yield SENT_FROM if event.kind == "sent" else HANDLED_FROM
     match event.kind:
         case "created":
             yield from _of_acceptance(event, message)
@@ -218,14 +224,22 @@ def _of_failure(event: EventView, message: MessageView) -> Iterator[Sentence]:
         yield from _of_hold(event)
     if data.get("retry_class") in TABLE:
         yield ATTEMPT if attempts(event, message) else ATTEMPT_UNLIMITED
+    yield from _of_request(event)
     if data.get("retry_at_ms") is not None:
         yield NEXT_TRY
+
+
+def _of_request(event: EventView) -> Iterator[Sentence]:
+    """How long the provider wants to be left alone."""
+    if event.data.get("retry_after") is not None:
+        yield ASKED_BY_RULE if event.data.get("retry_after_from") == "rule" else ASKED
 
 
 def _of_expiry(event: EventView) -> Iterator[Sentence]:
     data = event.data
     if data.get("deadline_ms") is not None:
         yield DEADLINE if data.get("last_reason") is None else BEYOND
+    yield from _of_request(event)
     yield from _of_hold(event)
     if data.get("last_reason") is not None:
         yield LAST

@@ -157,6 +157,15 @@ KEPT = Sentence(
 )
 ATTEMPT = Sentence("attempt {tried} of {attempts} ({retry_class})", "{attempts}회 중 {tried}번째 시도({retry_class})")
 ATTEMPT_UNLIMITED = Sentence("attempt {tried} ({retry_class})", "{tried}번째 시도({retry_class})")
+ASKED = Sentence(
+    "{provider} asked to wait for at least {retry_after} s",
+    "{provider}에서 최소 {retry_after}초 후에 다시 시도하도록 요청했습니다",
+)
+"""The provider's Retry-After: a floor."""
+ASKED_BY_RULE = Sentence(
+    "{provider} named no time, and its rule is to wait for at least {retry_after} s",
+    "{provider}에서 시간을 지정하지 않아 규정에 따라 최소 {retry_after}초를 기다립니다",
+)
 NEXT_TRY = Sentence("the next is due at {retry_at}", "다음 시도 예정 시각은 {retry_at}입니다")
 ACTION = Sentence("{action}", "{action}")
 TEMPLATED = Sentence(
@@ -167,6 +176,14 @@ LOCALIZED = Sentence(
     "템플릿 버전 {template_version}, 언어 {template_locale}(으)로 만들었습니다",
 )
 REVISION = Sentence("its time was set {revision} times", "발송 시각을 {revision}번 정했습니다")
+SENT_FROM = Sentence(
+    "sent from region {sent_from}, because no sender of {region} was alive",
+    "{region} 리전에 동작 중인 발송기가 없어 {sent_from} 리전에서 발송했습니다",
+)
+HANDLED_FROM = Sentence(
+    "handled from region {sent_from}, because no sender of {region} was alive",
+    "{region} 리전에 동작 중인 발송기가 없어 {sent_from} 리전에서 처리했습니다",
+)
 AT_LOCAL = Sentence(
     "asked for at {send_at_local} of the recipient's time", "수신자 현지 시각 {send_at_local} 발송 요청입니다"
 )

@@ -1,5 +1,6 @@
 """The values that a timeline's sentences name, found in an event and written as its reader reads them."""
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -31,6 +32,8 @@ _PLAIN = (
     "last_status",
     "hours",
     "send_at_local",
+    "region",
+    "sent_from",
 )
 """Told as they are."""
 _MOMENTS = {
@@ -60,6 +63,7 @@ def told_by(event: EventView, message: MessageView, language: Language) -> dict[
         "scheduled_at": _moment(_unix_ms(data.get("scheduled_at")), zone),
         "failure": failure(event),
         "until": _moment(data.get("due_at_ms", data.get("until_ms")), zone),
+        "retry_after": _seconds(data.get("retry_after")),
         "rate": _number(data.get("rate")),
         "knob": _number(data.get("knob")),
         "waited": _duration(data.get("waited_ms"), language),
@@ -125,6 +129,11 @@ def _unix_ms(text: Any) -> int | None:
 
 def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else NOT_TOLD
+
+
+def _seconds(value: Any) -> str:
+    """Rounded up: what is asked for at least is not less."""
+    return str(math.ceil(value)) if isinstance(value, int | float) and math.isfinite(value) else NOT_TOLD
 
 
 def _duration(milliseconds: Any, language: Language) -> str:

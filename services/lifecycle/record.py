@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -53,14 +54,13 @@ class Recorder:
         scale: float,
         spread: Callable[[], float] = lambda: random.uniform(-1, 1),  # noqa: S311 - jitter, not a secret
     ) -> None:
-        self._pool = pool
         self._scale = scale
         self._spread = spread
         self._unknown_ids = telemetry.counter("unknown_messages_total")
         self._unknown_outcomes = telemetry.counter("outcome_unknown_total")
         self._coalescers: dict[Lane, Coalescer[Facts, dict[str, Recorded]]] = {
             lane: Coalescer(
-                self._commit,
+                partial(self._commit, pool.of(lane)),
                 max_items=500,
                 max_pending=50_000,
                 concurrency=transactions,
@@ -73,20 +73,20 @@ class Recorder:
         """Answers after the commit, by message id."""
         return await self._coalescers[lane].submit(facts)
 
-    async def _commit(self, batch: list[Facts]) -> Sequence[dict[str, Recorded] | Exception]:
+    async def _commit(self, pool: Pool, batch: list[Facts]) -> Sequence[dict[str, Recorded] | Exception]:
         try:
-            return await self._transact(batch)
+            return await self._transact(pool, batch)
         except ServiceUnavailable as error:
             return [error] * len(batch)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
         middle = len(batch) // 2
-        return [*await self._commit(batch[:middle]), *await self._commit(batch[middle:])]
+        return [*await self._commit(pool, batch[:middle]), *await self._commit(pool, batch[middle:])]
 
-    async def _transact(self, batch: list[Facts]) -> list[dict[str, Recorded] | Exception]:
+    async def _transact(self, pool: Pool, batch: list[Facts]) -> list[dict[str, Recorded] | Exception]:
         with telemetry.histogram("transaction_seconds", transaction="record").time():
-            async with self._pool.transaction() as c:
+            async with pool.transaction() as c:
                 recorded = await self._write(c, batch)
         self._count(batch)
         return [_answer(facts, recorded) for facts in batch]
@@ -157,7 +157,7 @@ class Recorder:
             data: dict[str, object] = {"retry_class": item.retry_class, "attempts": tried}
             return [item, msgspec.structs.replace(item, kind="failed", key="exhausted", data=data)]
         if message["now_ms"] + delay * 1000 > message["deadline_ms"]:
-            data = {"last_reason": item.reason, "deadline_ms": message["deadline_ms"]}
+            data = {"last_reason": item.reason, "deadline_ms": message["deadline_ms"], **_asked(item)}
             return [item, msgspec.structs.replace(item, kind="expired", key="ttl", reason="expired", data=data)]
         telemetry.counter("retries_total", **{"class": item.retry_class}).inc()
         later[item.message_id] = (*waiting, int(delay * 1000), waits_for(item.retry_class))
@@ -202,6 +202,11 @@ def _held_ms(item: Outcome, hold: Hold, message: Row) -> int:
     end = None if item.hold_until_ms is None else max(0, item.hold_until_ms - message["now_ms"])
     delay = UNTIL_RELEASED_MS if end is None else min(end, UNTIL_RELEASED_MS)
     return min(delay, max(0, message["deadline_ms"] - message["now_ms"])) if WAITS[hold].ages else delay
+
+
+def _asked(item: Outcome) -> dict[str, object]:
+    """What the provider asked for, as its sender noted it."""
+    return {name: item.data[name] for name in ("retry_after", "retry_after_from") if name in item.data}
 
 
 def _is_of(facts: Facts, message: Row) -> bool:

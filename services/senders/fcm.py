@@ -197,6 +197,7 @@ def judge(response: Response, now: float) -> Result:
     pause = response.retry_after(now)
     if pause is None and verdict == "throttled":
         pause = QUOTA_PAUSE
+        data["retry_after_from"] = "rule"
     return TryLater(reason, verdict, pause, data=data)
 
 

@@ -71,6 +71,8 @@ class Judge:
     def _try_later(self, item: Delivery, call_id: str, result: TryLater, data: dict[str, Any]) -> Outcome:
         self._counts["unknown" if result.unknown else "try_later"].inc()
         data["retry_class"] = result.retry_class
+        if result.retry_after:
+            data["retry_after"] = result.retry_after
         if result.unknown:
             data["outcome"] = "unknown"
         return Outcome(

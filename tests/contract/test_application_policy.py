@@ -181,6 +181,23 @@ async def test_a_setting_from_before_that_cannot_be_read_hides_no_other(
     assert await policy(bus, application_id) == Policy()
 
 
+async def test_what_a_later_release_stored_counts_as_far_as_it_is_known(
+    bus: Bus, application_id: str, database: Database
+) -> None:
+    stored = {
+        "quiet_hours": {"start": "22:00", "end": "07:00", "days": ["mon"]},
+        "frequency_caps": [{"limit": 2, "per": "day", "burst": 1}],
+    }
+    async with single_connection(database.admin_dsn) as admin:
+        await admin.execute("UPDATE application.applications SET settings = $2 WHERE id = $1", application_id, stored)
+    found = await policy(bus, application_id)
+    assert (found.quiet_hours, found.frequency_caps) == (QuietHours("22:00", "07:00"), (FrequencyCap(2, "day"),))
+    assert (await change(bus, application_id, {"timezone": "Asia/Seoul"})).settings == {
+        **stored,
+        "timezone": "Asia/Seoul",
+    }
+
+
 async def test_a_setting_from_before_that_cannot_be_read_stands_in_no_other_changes_way(
     bus: Bus, application_id: str, database: Database
 ) -> None:

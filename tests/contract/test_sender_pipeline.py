@@ -73,6 +73,8 @@ async def test_each_answer_of_the_provider_is_a_fact(nats_settings: Nats) -> Non
     assert found[good.message_id].data["provider_message_id"] == "projects/p/messages/1"
     assert (found[bad.message_id].data["disable"], found[bad.message_id].data["token_version"]) == (-10, 1)
     assert found[silent.message_id].data["outcome"] == "unknown"
+    assert {i for i, o in found.items() if "retry_after" in o.data} == {busy.message_id}
+    assert found[busy.message_id].data["retry_after"] == 7.0
     assert late.message_id not in harness.sender.calls
 
 

@@ -66,6 +66,21 @@ async def test_other_changes_leave_them(service: Service) -> None:
     assert await noted(service, made.id) == [{"night_consent": True}]
 
 
+async def test_what_a_later_release_stored_is_read_and_kept(service: Service) -> None:
+    """As after the way back from it: what this release does not know hides nothing, and is there again afterwards."""
+    made = await service.make(quiet_hours=NIGHT, device_info=rpc.DeviceInfo(timezone="Asia/Seoul"))
+    hours, device = {"start": "22:00", "end": "07:00", "days": ["mon"]}, {"timezone": "Asia/Seoul", "fold": {"x": 1}}
+    await service.admin.execute(
+        "UPDATE subscription.subscriptions SET quiet_hours = $1, device_info = $2", hours, device
+    )
+    found = await recipient(service, made.id)
+    assert (found.quiet_hours, found.timezone) == (NIGHT, "Asia/Seoul")
+    changed = await service.update(made.id, night_consent=True, device_info=rpc.DeviceInfo(app_version="2"))
+    assert (changed.quiet_hours, changed.device_info.app_version) == (NIGHT, "2")
+    (stored,) = await service.admin.fetch("SELECT quiet_hours, device_info FROM subscription.subscriptions")
+    assert (stored["quiet_hours"], stored["device_info"]) == (hours, device | {"app_version": "2"})
+
+
 async def test_registering_again_brings_them_up_to_date_or_leaves_them(service: Service) -> None:
     made = await service.make(quiet_hours=NIGHT)
     assert (await service.make(upsert=True)).quiet_hours == NIGHT

@@ -17,6 +17,8 @@ BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 RETRIED = [
     (code, verdict) for code, verdict in ERROR_CODES.items() if isinstance(verdict, str) and verdict != "by_field"
 ]
+QUOTA = {"status": 429, "retry_after_from": "rule"}
+"""Google named no time."""
 GOOGLE_RETRIED = [(status, verdict) for status, verdict in GOOGLE_STATUSES.items() if verdict != "by_field"]
 
 
@@ -85,7 +87,7 @@ def test_a_plain_google_error_is_nobodys_address(status: str, verdict: Verdict) 
     [
         (404, TryLater("status_404", "credentials", data={"status": 404})),
         (401, TryLater("status_401", "credentials", data={"status": 401})),
-        (429, TryLater("status_429", "throttled", QUOTA_PAUSE, data={"status": 429})),
+        (429, TryLater("status_429", "throttled", QUOTA_PAUSE, data=QUOTA)),
         (502, TryLater("status_502", "outage", data={"status": 502})),
         (307, TryLater("status_307", "outage", data={"status": 307})),
         (413, Rejected("status_413", None, {"status": 413})),
@@ -98,7 +100,7 @@ def test_what_is_no_google_error_is_judged_by_its_status(status: int, expected: 
 
 def test_the_providers_wait_is_a_floor() -> None:
     quota = error("QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED")
-    assert answer(429, quota) == TryLater("QUOTA_EXCEEDED", "throttled", QUOTA_PAUSE, data={"status": 429})
+    assert answer(429, quota) == TryLater("QUOTA_EXCEEDED", "throttled", QUOTA_PAUSE, data=QUOTA)
     assert answer(429, quota, retry_after="7") == TryLater("QUOTA_EXCEEDED", "throttled", 7.0, data={"status": 429})
     outage = answer(503, error("UNAVAILABLE", "UNAVAILABLE"), retry_after="Thu, 01 Jan 2026 00:00:30 GMT")
     assert outage == TryLater("UNAVAILABLE", "outage", 30.0, data={"status": 503})

@@ -99,6 +99,25 @@ def test_any_event_can_be_told(kind: str, reason: str | None, data: dict[str, An
             event("failed", reason="subscription_disabled", subscription_status=-2),
             "Not sent: the subscription was disabled meanwhile (status -2).",
         ),
+        (
+            event("errored", reason="Busy", retry_class="throttled", retry_after=60.0, retry_after_from="rule"),
+            (
+                "APNs could not take it (Busy): attempt 1 of 3 (throttled); APNs named no time, and its rule is to "
+                "wait for at least 60 s."
+            ),
+        ),
+        (
+            event("sent", region="fra", sent_from="icn", duration_ms=3),
+            "APNs accepted it: sent from region icn, because no sender of fra was alive.",
+        ),
+        (
+            event("failed", reason="Unregistered", region="fra", sent_from="icn", disable=-10),
+            (
+                "APNs refused it (Unregistered): handled from region icn, because no sender of fra was alive; the "
+                "subscription was set to -10."
+            ),
+        ),
+        (event("sent", region="fra"), "APNs accepted it."),
         (event("converted", 0, action="clicked"), "The app reported that its user acted on it: clicked."),
     ],
 )

@@ -17,6 +17,7 @@ NINE = 1_782_864_000_000
 """2026-07-01 09:00 in Seoul."""
 NIGHT: dict[str, Any] = {"start": "21:00", "end": "09:00", "until_ms": NINE, **SEOUL}
 CAP: dict[str, Any] = {"limit": 3, "per": "day", "count": 3, "until_ms": NINE}
+ASKED = ("retry_after", "retry_after_from", "sent_from", "region")
 AT_ONCE = "2026-07-01 00:00 UTC"
 
 
@@ -64,6 +65,13 @@ AT_ONCE = "2026-07-01 00:00 UTC"
         (
             event("retried", 2, waited_for="retry:network"),
             "Attempt 2 began: the wait after the failure before it was over (network).",
+        ),
+        (
+            event("errored", reason="Busy", retry_class="outage", retry_after=3600.0, retry_at_ms=NINE),
+            (
+                "APNs could not take it (Busy): attempt 1 of 24 (outage); APNs asked to wait for at least 3600 s; the "
+                f"next is due at {AT_ONCE}."
+            ),
         ),
         (
             event("held", reason="quiet_hours", rule="application", **NIGHT),
@@ -163,6 +171,13 @@ AT_ONCE = "2026-07-01 00:00 UTC"
             ),
         ),
         (
+            event("expired", reason="expired", deadline_ms=NINE, last_reason="Busy", retry_after=86_400),
+            (
+                "It expired before it could be sent: another attempt would have come after the end of its time to "
+                f"live at {AT_ONCE}; APNs asked to wait for at least 86400 s; the last attempt ended with Busy."
+            ),
+        ),
+        (
             event("expired", key="ttl", reason="expired", deadline_ms=NINE, last_status="pending", swept=True),
             f"It expired before it could be sent: its time to live ended at {AT_ONCE}; it was still pending then.",
         ),
@@ -235,11 +250,11 @@ def test_an_errored_message_that_waits_for_its_retry_says_what_failed() -> None:
     assert explain_message(found, "en") == "APNs could not take it (timeout). It will be tried again."
 
 
-@pytest.mark.parametrize("kind", ["held", "failed", "scheduled", "expired", "retried", "routed"])
+@pytest.mark.parametrize("kind", ["held", "failed", "scheduled", "expired", "retried", "routed", "errored", "sent"])
 @pytest.mark.parametrize("value", [None, "x", -1, 10**18, 1.5, True])
 def test_inputs_that_are_missing_or_odd_break_nothing(kind: str, value: object) -> None:
     odd: dict[str, Any] = dict.fromkeys(
-        ("until_ms", "due_at_ms", "waited_ms", "timezone", "per", "rule", "oldest_ms", "rate"), value
+        ("until_ms", "due_at_ms", "waited_ms", "timezone", "per", "rule", "oldest_ms", "rate", *ASKED), value
     )
     for reason in (*WAITS, "receipt_timeout"):
         one = event(kind, reason=reason, **odd, waited_for=reason)
