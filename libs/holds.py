@@ -23,6 +23,7 @@ from libs.nats_client import server_id
 
 _MOST_BYTES = 1024**2
 """Then the notes are written anew, without those that were crossed out."""
+_TRIES = 3
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """The monotonic clock counts from here, the same for all processes. https://docs.kernel.org/admin-guide/sysctl/kernel.html"""
 _LIVES = re.compile(r"= (.*)\n")
@@ -50,12 +51,18 @@ class Holds:
                 _log.warning("holds_not_noted", error_type=type(error).__name__)
 
     def _open(self) -> int:
-        """Under its name only when it is locked: nobody shall take its writer for dead."""
-        path = self._directory / f"{uuid.uuid4()}.new"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        self._path = path.rename(path.with_suffix(".held"))
-        return file
+        """Under its name only when it is locked: nobody shall take its writer for dead. Raises `OSError`."""
+        for _ in range(_TRIES):
+            path = self._directory / f"{uuid.uuid4()}.new"
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._path = path.rename(path.with_suffix(".held"))
+            except FileNotFoundError:  # another came before our lock, and took us for dead
+                os.close(file)
+            else:
+                return file
+        raise FileNotFoundError
 
     def note(self, reply: str, seconds: float) -> None:
         """What is acknowledged at `reply` is ours for so long, unless the server forgets it."""
@@ -88,7 +95,8 @@ class Holds:
         """What the dead of this machine held, for others to take. Returns how many envelopes that were."""
         if self._file is None:
             return 0
-        replies = [reply for path in self._directory.glob("*.held") for reply in _take_over(path, self._lives())]
+        left = [path for kind in ("*.held", "*.new") for path in self._directory.glob(kind)]
+        replies = [reply for path in left for reply in _take_over(path, self._lives())]
         with contextlib.suppress(nats.errors.Error):  # then `ack_wait` does it
             for reply in replies:
                 await self._client.publish(reply, Msg.Ack.Nak)

@@ -10,6 +10,7 @@ import asyncio
 
 import nats.errors
 import nats.js.errors
+from nats.js.api import ConsumerInfo
 
 from libs import telemetry
 from libs.bus import Bus
@@ -17,6 +18,9 @@ from libs.subjects import STREAMS
 
 _SECONDS = 60.0
 """From one look to the next while the connection holds: in a cluster another server may begin to lead unseen."""
+_PAGE = 256
+"""Consumers that a server tells of at a time, in the order of their names."""
+_PAGES = 16
 _log = telemetry.logger("leftovers")
 
 
@@ -46,7 +50,7 @@ async def sweep(bus: Bus, stream: str) -> bool:
     connection = bus.reconnects
     try:
         state = (await bus.js.stream_info(stream)).state
-        for consumer in await bus.js.consumers_info(stream) if state.messages else []:
+        for consumer in await _consumers(bus, stream) if state.messages else []:
             subject, floor = consumer.config.filter_subject, consumer.ack_floor
             if not subject or floor is None or floor.stream_seq < state.first_seq:
                 continue
@@ -57,3 +61,14 @@ async def sweep(bus: Bus, stream: str) -> bool:
         _log.debug("not_swept", stream=stream, error_type=type(error).__name__)
         return False
     return True
+
+
+async def _consumers(bus: Bus, stream: str) -> list[ConsumerInfo]:
+    """Of a stream with several channels and many regions: more than one page. Raises what NATS does."""
+    found: list[ConsumerInfo] = []
+    for _ in range(_PAGES):
+        page = await bus.js.consumers_info(stream, offset=len(found))
+        found += page
+        if len(page) < _PAGE:
+            break
+    return found

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from libs import telemetry
 from libs.config import Database
+from libs.envelope import Lane
 from libs.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ _encode_json = msgspec.json.Encoder().encode
 ACQUIRE_SECONDS = 5.0
 START_SECONDS = 60.0
 """How long a service waits at its start for a database that is not there yet."""
-
-
 CONNECT_SECONDS = 5.0
 HOST_SECONDS = 1.5
 """The same where a DSN names several hosts: one that lost its power says nothing, and the next is to be asked."""
@@ -107,8 +106,9 @@ async def _keep_session(_: Any) -> None:
     """A released connection keeps its settings (the log's epoch), and saves the round trip that resets them."""
 
 
-async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Pool":
-    """A pool whose connections fail fast. `prepare` is run on each new connection.
+async def connect_pool(settings: Database, *, prepare: str | None = None, reserve: int = 0) -> "Pool":
+    """A pool whose connections fail fast. `prepare` is run on each new connection. `reserve`: connections that all but
+    critical messages leave free (`Pool.of`); never more than half.
 
     Waits for the database at start-up; gives up after a minute, which ends the process with a clear error.
     """
@@ -123,7 +123,7 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
         retry=retry_if_exception_type(UNAVAILABLE),
         wait=wait_exponential(multiplier=0.1, max=2),
         stop=stop_after_delay(START_SECONDS),
-        before_sleep=_say_waiting,
+        before_sleep=lambda _: telemetry.logger("pg").info("waiting_for_postgres"),
         reraise=True,
     ):
         with attempt:
@@ -137,7 +137,8 @@ async def connect_pool(settings: Database, *, prepare: str | None = None) -> "Po
                 reset=_keep_session,
                 server_settings=_session(settings),
             )
-    return Pool(pool, settings.url)
+    kept = min(reserve, settings.pool // 2)
+    return Pool(_Server(pool, settings.url), settings.pool - kept if kept else None)
 
 
 def _session(settings: Database) -> dict[str, str]:
@@ -153,44 +154,41 @@ def _session(settings: Database) -> dict[str, str]:
     }
 
 
-def _say_waiting(_: RetryCallState) -> None:
-    telemetry.logger("pg").info("waiting_for_postgres")
-
-
 class Pool:
-    """Raises `ServiceUnavailable` wherever the database is away, slow or full.
+    """A door to the server's connections. Raises `ServiceUnavailable` wherever the database is away, slow or full.
 
-    A server that lost its power, or its network, closes no connection. So one is asked every second, and when it stays
-    silent all are dropped: whoever waits is told at once, and whoever comes meanwhile too.
+    Nobody may ask for a connection while holding one: those who wait for each other's would wait in vain.
     """
 
-    def __init__(self, pool: "PgPool", url: str) -> None:
-        self._pool = pool
-        self._url = url
-        self._in_use: set[Connection] = set()
-        self._silent = False
-        self._pulse = asyncio.create_task(self._watch())
+    def __init__(self, server: "_Server", most: int | None = None) -> None:
+        """`most`: connections that may be had through this door at once, where not all."""
+        self._server = server
+        self._turns = contextlib.nullcontext() if most is None else _Turns(most)
+        self._of_critical = self if most is None else Pool(server)
+
+    def of(self, lane: Lane) -> "Pool":
+        """As the messages of a lane may use it: critical ones find what all others together must leave free (R10)."""
+        return self._of_critical if lane == "critical" else self
 
     async def close(self) -> None:
-        self._pulse.cancel()
-        await asyncio.wait({self._pulse}, timeout=5)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._pool.close(), 5)
+        await self._server.close()
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator["Connection"]:
-        if self._silent:
-            raise ServiceUnavailable(service="postgres", retry_after=1)
+        server = self._server
+        server.refuse_if_silent()
         with unavailable():
-            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                self._in_use.add(connection)
-                try:
-                    yield connection
-                except asyncpg.exceptions.ReadOnlySQLTransactionError:
-                    await self._pool.expire_connections()  # another server is the primary now
-                    raise
-                finally:
-                    self._in_use.discard(connection)
+            async with self._turns:
+                server.refuse_if_silent()
+                async with server.connections.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                    server.in_use.add(connection)
+                    try:
+                        yield connection
+                    except asyncpg.exceptions.ReadOnlySQLTransactionError:
+                        await server.connections.expire_connections()  # another server is the primary now
+                        raise
+                    finally:
+                        server.in_use.discard(connection)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["Connection"]:
@@ -202,14 +200,48 @@ class Pool:
         async with self.connection() as connection:
             return bool(await connection.fetchval("SELECT true"))
 
+
+class _Turns(asyncio.Semaphore):
+    async def acquire(self) -> Literal[True]:
+        """Raises `TimeoutError`. Who need not wait is not charged for a timeout, which costs more than all the rest."""
+        if not self.locked():
+            return await super().acquire()
+        async with asyncio.timeout(ACQUIRE_SECONDS):
+            return await super().acquire()
+
+
+class _Server:
+    """The connections to a server, and its pulse.
+
+    A server that lost its power, or its network, closes no connection. So one is asked every second, and when it stays
+    silent all are dropped: whoever waits is told at once, and whoever comes meanwhile too.
+    """
+
+    def __init__(self, connections: "PgPool", url: str) -> None:
+        self.connections = connections
+        self.in_use: set[Connection] = set()
+        self.silent = False
+        self._url = url
+        self._pulse = asyncio.create_task(self._watch())
+
+    def refuse_if_silent(self) -> None:
+        if self.silent:
+            raise ServiceUnavailable(service="postgres", retry_after=1)
+
+    async def close(self) -> None:
+        self._pulse.cancel()
+        await asyncio.wait({self._pulse}, timeout=5)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.connections.close(), 5)
+
     async def _watch(self) -> None:
         again = False
         while True:
             try:
                 async with single_connection(self._url) as connection:
-                    self._silent = False
+                    self.silent = False
                     if again:
-                        await self._pool.expire_connections()  # they may be to another server than this
+                        await self.connections.expire_connections()  # they may be to another server than this
                     again = True
                     while await _answers(connection):
                         await asyncio.sleep(PULSE_SECONDS)
@@ -222,12 +254,12 @@ class Pool:
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _drop(self) -> None:
-        if not self._silent:
+        if not self.silent:
             telemetry.logger("pg").warning("postgres_silent")
-        self._silent = True
-        for connection in list(self._in_use):
+        self.silent = True
+        for connection in list(self.in_use):
             connection.terminate()
-        await self._pool.expire_connections()
+        await self.connections.expire_connections()
 
 
 @contextlib.contextmanager

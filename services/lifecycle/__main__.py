@@ -28,12 +28,15 @@ from .seals import Seals
 from .settings import Settings
 from .views import Views
 
+RESERVE = 4
+"""Connections that only critical messages use: whatever holds all others, these are accepted and recorded (R10)."""
+
 
 async def start(settings: Settings, runtime: Runtime) -> None:
     own = settings.lifecycle
-    pool = await connect_pool(settings.database, prepare=queries.SET_EPOCH)
+    pool = await connect_pool(settings.database, prepare=queries.SET_EPOCH, reserve=RESERVE)
     runtime.on_stop(pool.close)
-    runtime.readiness("postgres", pool.is_ready)
+    runtime.readiness("postgres", pool.of("critical").is_ready)
     bus = await Bus.join(runtime, settings.nats, "lifecycle")
     await bus.ensure_streams()
     publisher = Publisher(bus, own.publish_timeout, partial(not_counted, pool))

@@ -42,14 +42,15 @@ class Acceptor:
         self._ring = ring
         self._publisher = publisher
         self._replays: Coalescer[LookUpIdempotency, Replay] = Coalescer(
-            partial(look_up, pool), concurrency=transactions
+            partial(look_up, pool.of("critical")),  # theirs are among them, and it takes a moment
+            concurrency=transactions,
         )
         self._keepings: Coalescer[Remember, Replay] = Coalescer(
             partial(keep, pool), concurrency=transactions, weight=lambda one: 1 + len(one.idempotency.answer) // 4096
         )
         self._coalescers: dict[tuple[Lane, str], Coalescer[_Sealed, AcceptReply]] = {
             (lane, source): Coalescer(
-                self._commit,
+                partial(self._commit, lane),
                 max_items=500,
                 max_pending=20_000,
                 concurrency=transactions,
@@ -77,22 +78,22 @@ class Acceptor:
         key = self._ring.unwrap(message.key_id, message.wrapped_key)
         return key.seal(message.content, associated(application_id, CONTENT_COLUMN, message.message_id))
 
-    async def _commit(self, batch: list[_Sealed]) -> Sequence[AcceptReply | Exception]:
+    async def _commit(self, lane: Lane, batch: list[_Sealed]) -> Sequence[AcceptReply | Exception]:
         """All requests in one transaction; one that cannot be written is found by halving and refused alone."""
-        await self._publisher.room()
+        await self._publisher.room(lane)
         try:
-            return await self._transact(batch)
+            return await self._transact(self._pool.of(lane), batch)
         except ServiceUnavailable as error:
             return [error] * len(batch)
         except Exception as error:
             if len(batch) == 1:
                 return [error]
         middle = len(batch) // 2
-        return [*await self._commit(batch[:middle]), *await self._commit(batch[middle:])]
+        return [*await self._commit(lane, batch[:middle]), *await self._commit(lane, batch[middle:])]
 
-    async def _transact(self, batch: list[_Sealed]) -> list[AcceptReply | Exception]:
+    async def _transact(self, pool: Pool, batch: list[_Sealed]) -> list[AcceptReply | Exception]:
         with telemetry.histogram("transaction_seconds", transaction="accept").time():
-            async with self._pool.transaction() as c:
+            async with pool.transaction() as c:
                 at = await queries.now_ms(c)
                 since = asyncio.get_running_loop().time()
                 answers = await answered_before(c, [sealed.request for sealed in batch])

@@ -199,7 +199,7 @@ class Handlers:
             await asyncio.wait_for(passed(self._bus, stream_of("OUTCOME", request.lane)), _OUTCOMES_WAIT_SECONDS)
         except TimeoutError:
             raise ServiceUnavailable(service="lifecycle", retry_after=1) from None
-        async with self._pool.connection() as c:
+        async with self._pool.of(request.lane).connection() as c:
             return Known(settled=await queries.settled(c, request.attempts))
 
     async def now(self, _: AskTime) -> Now:

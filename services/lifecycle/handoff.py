@@ -9,7 +9,7 @@ import msgspec
 
 from libs import telemetry
 from libs.bus import Bus, PublishFailed
-from libs.envelope import MAX_BYTES, MAX_ITEMS, Accepted, DispatchEnvelope, Lane, encode
+from libs.envelope import LANES, MAX_BYTES, MAX_ITEMS, Accepted, DispatchEnvelope, Lane, encode
 from libs.ids import new_id_at, time_of
 from libs.pg import Connection, Row
 from libs.subjects import dispatch
@@ -22,6 +22,7 @@ WINDOW = 4_000
 _ITEM_OVERHEAD = 130
 """Bytes an item adds to its sealed content: ids, numbers, framing."""
 _OUTSTANDING = 64
+"""Of each lane: what bulk ones wait for, critical ones do not (R10)."""
 _log = telemetry.logger("handoff")
 
 
@@ -111,13 +112,15 @@ class Publisher:
         self._bus = bus
         self._timeout = timeout
         self._failed = failed
-        self._slots = asyncio.Semaphore(_OUTSTANDING)
+        self._slots = {lane: asyncio.Semaphore(_OUTSTANDING) for lane in LANES}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def room(self) -> None:
-        """Waits while too much is unpublished, so that a slow NATS slows acceptance instead of filling memory."""
-        async with self._slots:
-            return
+    async def room(self, *lanes: Lane) -> None:
+        """Waits while too much of the lanes, or of any, is unpublished, so that a slow NATS slows acceptance instead of
+        filling memory."""
+        for lane in lanes or LANES:
+            async with self._slots[lane]:
+                pass
 
     def publish(self, handoffs: list[Handoff], since: float | None = None) -> None:
         """Those that may be, until `timeout` from now or from `since`, the loop's time at which their transaction
@@ -135,7 +138,7 @@ class Publisher:
             await asyncio.wait(self._tasks, timeout=self._timeout)
 
     async def _publish(self, handoff: Handoff, deadline: float) -> None:
-        async with self._slots:
+        async with self._slots[handoff.lane]:
             left = deadline - asyncio.get_running_loop().time()
             try:
                 if left <= 0:

@@ -144,7 +144,7 @@ async def not_counted(pool: Pool, handoff: Handoff) -> None:
     (its disk is full), work is handed off again and again, and not one message given up."""
     if handoff.repairs:
         with contextlib.suppress(ServiceUnavailable):
-            async with pool.connection() as c:
+            async with pool.of(handoff.lane).connection() as c:
                 await queries_window.not_published(c, handoff.id)
 
 

@@ -55,7 +55,7 @@ class Window:
         in_turn = self._in_turn([application_id for application_id, room in rooms.items() if room.messages > 0])
         if in_turn:
             self._served = in_turn[-1]
-            await self._publisher.room()
+            await self._publisher.room(self._lane)
             since = asyncio.get_running_loop().time()
             async with self._pool.connection() as c:
                 handoffs = await self._take(c, {i: rooms[i].messages for i in in_turn})

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -181,6 +182,60 @@ async def test_notes_that_are_none_of_ours_stop_nobody(noted: Nats, notes_of: by
         (Path(noted.holds) / "strange.held").write_bytes(notes_of)
         assert await first.holds.give_back() == 0
         assert len(notes(noted)) == 1
+
+
+async def test_notes_of_who_died_before_the_first_of_them_are_removed(noted: Nats) -> None:
+    async with connected(noted, "first") as first:
+        (Path(noted.holds) / "dead.new").touch()
+        assert await first.holds.give_back() == 0
+        assert [path.suffix for path in notes(noted)] == [".held"]
+
+
+async def test_notes_of_who_is_about_to_begin_stay(noted: Nats) -> None:
+    async with connected(noted, "first") as first:
+        beginning = Path(noted.holds) / "alive.new"
+        with beginning.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            await first.holds.give_back()
+            assert beginning in notes(noted)
+        await first.holds.give_back()
+        assert beginning not in notes(noted)
+
+
+@contextlib.contextmanager
+def taken_for_dead(other: Bus, directory: str, times: int) -> Iterator[None]:
+    """Whoever begins, by `other`: between the making of its notes and their lock."""
+    left, lock = times, fcntl.flock
+
+    def late(file: int, how: int) -> None:
+        nonlocal left
+        if how == fcntl.LOCK_EX and left:
+            left -= 1
+            for path in Path(directory).glob("*.new"):
+                holds._take_over(path, other.holds._lives())
+        lock(file, how)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fcntl, "flock", late)
+        yield
+
+
+async def test_who_is_taken_for_dead_before_it_began_begins_anew(noted: Nats) -> None:
+    async with connected(noted, "first") as first:
+        with taken_for_dead(first, noted.holds, 1):
+            second = await Bus.connect(noted, "second")
+        async with holding(second, "a"):
+            assert len(notes(noted)) == 2
+        await dies(second)
+        await forgotten(first)
+        assert await first.holds.give_back() == 1
+
+
+async def test_who_cannot_begin_goes_on_without_notes(noted: Nats) -> None:
+    async with connected(noted, "first") as first:
+        with taken_for_dead(first, noted.holds, 1_000):
+            async with connected(noted, "second") as second, holding(second, "a"):
+                assert len(notes(noted)) == 1
 
 
 async def test_a_full_disk_leaves_no_wrong_notes(noted: Nats, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from libs.envelope import Outcome
+from libs.envelope import Lane, Outcome
 from libs.ids import new_id
 from libs.pg import Pool
 from services.lifecycle import handoff, queries, timekeeper, window
@@ -37,7 +37,7 @@ class Collected(Publisher):
     def __init__(self) -> None:
         self.handoffs: list[Handoff] = []
 
-    async def room(self) -> None:
+    async def room(self, *_: Lane) -> None:
         pass
 
     def publish(self, handoffs: list[Handoff], _: float | None = None) -> None:

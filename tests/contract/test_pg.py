@@ -102,7 +102,7 @@ async def test_while_the_only_server_is_silent_everybody_is_told_at_once(databas
     assert await pool.is_ready()
     await until(lambda: mute.connections == 2)
     mute.fall_silent()
-    await until(lambda: pool._silent)
+    await until(lambda: pool._server.silent)
     started = time.monotonic()
     for _ in range(20):
         with pytest.raises(ServiceUnavailable):

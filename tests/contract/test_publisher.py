@@ -56,6 +56,8 @@ async def test_acceptance_waits_while_too_much_is_unpublished(fragile: Bus, own_
     with impatient(), frozen(own_nats):
         publisher.publish([handoff() for _ in range(64)])
         await asyncio.sleep(0)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(publisher.room(), 0.1)
+        for lanes in (("bulk",), ()):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(publisher.room(*lanes), 0.1)
+        await asyncio.wait_for(publisher.room("critical"), 0.1)
         await asyncio.wait_for(publisher.room(), 5)
