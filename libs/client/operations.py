@@ -9,6 +9,7 @@ from libs.api.fields import CursorPaging, Paging
 from libs.api.imports import Import, RefusedLines, RefusedLinesQuery
 from libs.api.message_control import MessageCancelled, MessageRescheduled, MessageResent, MessagesResent, RescheduleBody, ResendManyBody
 from libs.api.messages import BatchBody, BatchSent, ConversionReported, ConvertBody, Message, MessageBody, MessageList, MessageSent, MessagesQuery, StatusBody, StatusReported, TemplateMessageBody, Timeline
+from libs.api.rates import SendingRates
 from libs.api.subscriptions import DisableBody, Disabled, EnableBody, Enabled, ManyTagKeysBody, ManyTagged, ManyTagsBody, Subscription, SubscriptionArchived, SubscriptionBody, SubscriptionCreated, SubscriptionHistory, SubscriptionQuery, SubscriptionUpdate, Subscriptions, TagKeysBody, Tagged, TagsBody, TokenBody, TokenUpdated
 from libs.api.templates import RenderTestBody, RenderTested, Template, TemplateBody, TemplateChange, TemplateCreated, TemplateQuery, TemplateSwitched, TemplateUpdated, TemplateVersions, Templates, TemplatesQuery
 from libs.api.users import Deletion, IdentifyBody, LoggedOut, LogoutBody, User, UserData, UserDeleted, UserSubscriptions
@@ -173,6 +174,15 @@ class MessagesApi:
         return self._send(request("POST", "/messages/{id}/convert", parameters={"id": message_id}, body=body, idempotency_key=idempotency_key), ConversionReported)
 
 
+class RatesApi:
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def list(self) -> SendingRates:
+        """List messages a second, by provider: as set, as the provider allows now, and as achieved."""
+        return self._send(request("GET", "/application/rates"), SendingRates)
+
+
 class SubscriptionsApi:
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -325,6 +335,7 @@ class Operations:
         self.emergency_stops = EmergencyStopsApi(send)
         self.imports = ImportsApi(send)
         self.messages = MessagesApi(send)
+        self.rates = RatesApi(send)
         self.subscriptions = SubscriptionsApi(send)
         self.tags = TagsApi(send)
         self.templates = TemplatesApi(send)
@@ -479,6 +490,15 @@ class AsyncMessagesApi:
         return await self._send(request("POST", "/messages/{id}/convert", parameters={"id": message_id}, body=body, idempotency_key=idempotency_key), ConversionReported)
 
 
+class AsyncRatesApi:
+    def __init__(self, send: AsyncSend) -> None:
+        self._send = send
+
+    async def list(self) -> SendingRates:
+        """List messages a second, by provider: as set, as the provider allows now, and as achieved."""
+        return await self._send(request("GET", "/application/rates"), SendingRates)
+
+
 class AsyncSubscriptionsApi:
     def __init__(self, send: AsyncSend) -> None:
         self._send = send
@@ -631,6 +651,7 @@ class AsyncOperations:
         self.emergency_stops = AsyncEmergencyStopsApi(send)
         self.imports = AsyncImportsApi(send)
         self.messages = AsyncMessagesApi(send)
+        self.rates = AsyncRatesApi(send)
         self.subscriptions = AsyncSubscriptionsApi(send)
         self.tags = AsyncTagsApi(send)
         self.templates = AsyncTemplatesApi(send)

@@ -18,6 +18,7 @@ from services.ingest import (
     message_control,
     message_views,
     messages,
+    rates,
     receipts,
     stops,
     subscriptions,
@@ -57,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     *credentials.ROUTES,
     *stops.ROUTES,
     *breakers.ROUTES,
+    *rates.ROUTES,
     *audit_log.ROUTES,
 )
 """Each resource's routes stand at the end of its own file."""

@@ -47,6 +47,7 @@ async def start(settings: Settings, runtime: Runtime) -> None:
     runtime.spawn(breakers.run(), "breakers")
     stops = StopBoard(bus, runtime.clock)
     rates = Rates(bus, PolicyBoard(bus, runtime.clock), own.channel, runtime.clock, reference)
+    runtime.spawn(rates.run(), "rates")
 
     def pipeline(lane: Lane, region: str) -> Pipeline:
         return Pipeline(bus, sender, credentials, breakers, stops, runtime.clock, reference, lane, region, own, rates)

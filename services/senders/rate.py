@@ -1,5 +1,7 @@
 """Messages a second to the provider, by application: what its knob or the provider allows, over all senders."""
 
+import asyncio
+import heapq
 import os
 from collections import OrderedDict
 
@@ -11,6 +13,7 @@ from libs.clock import Clock, ReferenceClock
 from libs.kv import Bucket
 from libs.policies import PolicyBoard
 from libs.policy import PushChannel
+from libs.rates import BUSIEST, Part, Report, answer
 
 from .contract import Accepted, Rejected, TryLater
 from .pace import Allowed, Pace
@@ -21,20 +24,38 @@ RECORD_SECONDS = 3_600.0
 """A schedule that nobody needed for so long is forgotten."""
 SHOWN = 20
 """Applications with metrics of their own: those that send most."""
+IDLE_SECONDS = 900.0
+"""Who has sent nothing for so long has no metrics. What waits for its rate comes back more often."""
 _APPLICATIONS = 10_000
 _MEASURE_SECONDS = 1.0
+_MEASURES = 5
+"""What is achieved is told as the mean of so many."""
+_QUIET = (0.0,) * _MEASURES
 _GAUGES: tuple[telemetry.GaugeName, ...] = ("rate_limit", "rate_effective", "rate_achieved")
 
 
 class _Traffic(msgspec.Struct, eq=False):
     """What one application sends from this process."""
 
-    since: float
+    began: float
+    used: float
+    """When something was last to be sent."""
     count: int = 0
-    rate: float = 0.0
-    """Answers a second, as measured last."""
+    """Answers since the last measure."""
+    measured: tuple[float, ...] = ()
+    """Answers a second, the last measure first."""
     knob: float | None = None
     pace: Pace | None = None
+
+    @property
+    def rate(self) -> float:
+        """Answers a second, as measured last."""
+        return self.measured[0] if self.measured else 0.0
+
+    @property
+    def achieved(self) -> float:
+        """Answers a second in the last seconds."""
+        return sum(self.measured) / max(1, len(self.measured))
 
 
 class Rates:
@@ -43,6 +64,7 @@ class Rates:
     def __init__(
         self, bus: Bus, policies: PolicyBoard, channel: PushChannel, clock: Clock, reference: ReferenceClock
     ) -> None:
+        self._bus = bus
         self._policies = policies
         self._channel = channel
         self._clock = clock
@@ -54,16 +76,22 @@ class Rates:
         self._shown: set[str] = set()
         self._measured_at = clock.monotonic()
 
+    async def run(self) -> None:
+        """Measures once a second, and answers who asks for it (`libs.rates`). Until cancelled."""
+        await answer(self._bus, self.report)
+        while True:
+            await asyncio.sleep(_MEASURE_SECONDS)
+            self.measure()
+
     async def learn(self, application_id: str) -> None:
         """Before each envelope: what the application may send. Raises `ServiceUnavailable` where nobody ever said."""
         policy = await self._policies.of(application_id)
         self._throttles.refresh()
         traffic = self._of(application_id)
         self._traffic.move_to_end(application_id)
+        traffic.used = self._clock.monotonic()
         traffic.knob = policy.rates.get(self._channel)
         self._set_pace(application_id, traffic)
-        if self._clock.monotonic() - self._measured_at >= _MEASURE_SECONDS:
-            self._measure()
 
     def pace(self, application_id: str) -> Pace | None:
         """None: the application may send as fast as it goes."""
@@ -86,8 +114,7 @@ class Rates:
 
     def _refused(self, application_id: str, retry_after: float | None) -> None:
         traffic = self._of(application_id)
-        took = self._clock.monotonic() - traffic.since
-        achieved = max(traffic.rate, traffic.count / max(took, _MEASURE_SECONDS))
+        achieved = max(traffic.rate, traffic.count / self._took(traffic))
         now_ms = self._reference.now_ms()
         self._throttles.tell(application_id, Refusal(now_ms, retry_after, traffic.knob, achieved, self._member))
         self._set_pace(application_id, traffic)
@@ -95,7 +122,8 @@ class Rates:
     def _of(self, application_id: str) -> _Traffic:
         found = self._traffic.get(application_id)
         if found is None:
-            found = self._traffic[application_id] = _Traffic(self._clock.monotonic())
+            now = self._clock.monotonic()
+            found = self._traffic[application_id] = _Traffic(now, now)
             if len(self._traffic) > _APPLICATIONS:
                 self._traffic.popitem(last=False)
         return found
@@ -128,26 +156,57 @@ class Rates:
             return Allowed(limit.rate_at(now_ms), limit.paused_ms, limit.full * CUT, limit.ends_ms())
         return Allowed(min(limit.rate_at(now_ms), traffic.knob), limit.paused_ms, traffic.knob * CUT)
 
+    # what is achieved -------------------------------------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Once a second, also when nothing is sent: then it is 0."""
+        for traffic in self._traffic.values():
+            if traffic.count or traffic.measured != _QUIET:
+                traffic.measured = (traffic.count / self._took(traffic), *traffic.measured[: _MEASURES - 1])
+                traffic.count = 0
+        self._measured_at = self._clock.monotonic()
+        self._show()
+
+    def _took(self, traffic: _Traffic) -> float:
+        """Seconds since the last measure."""
+        return max(self._clock.monotonic() - max(traffic.began, self._measured_at), _MEASURE_SECONDS)
+
+    def report(self, application_id: str | None) -> Report:
+        """Of the application, if it has sent something lately; None: of those that send most."""
+        self._throttles.refresh()
+        asked = self._traffic.keys() if application_id is None else self._traffic.keys() & {application_id}
+        sending = ((self._traffic[i].achieved, i) for i in asked if self._traffic[i].achieved or self._is_paced(i))
+        return Report(self._channel, [self._part(i, achieved) for achieved, i in heapq.nlargest(BUSIEST, sending)])
+
+    def _part(self, application_id: str, achieved: float) -> Part:
+        now_ms = self._reference.now_ms()
+        limit = self._limit(application_id, now_ms)
+        if limit is None:
+            return Part(application_id, achieved)
+        return Part(application_id, achieved, 0.0 if now_ms < limit.paused_ms else limit.rate_at(now_ms))
+
+    def _is_paced(self, application_id: str) -> bool:
+        """Whether it has a rate, and sends now and then."""
+        traffic = self._traffic[application_id]
+        if traffic.pace is None or self._clock.monotonic() - traffic.used >= IDLE_SECONDS:
+            return False
+        return traffic.knob is not None or self._limit(application_id, self._reference.now_ms()) is not None
+
     # metrics ----------------------------------------------------------------------------------------------------------
 
-    def _measure(self) -> None:
-        now = self._clock.monotonic()
-        self._measured_at = now
-        for traffic in self._traffic.values():
-            took = max(now - traffic.since, _MEASURE_SECONDS)
-            traffic.rate, traffic.count, traffic.since = traffic.count / took, 0, now
-        paced = [(traffic.rate, i) for i, traffic in self._traffic.items() if traffic.pace is not None]
-        shown = {i for _, i in sorted(paced, reverse=True)[:SHOWN]}
+    def _show(self) -> None:
+        paced = ((self._traffic[i].achieved, i) for i in self._traffic if self._is_paced(i))
+        shown = {i for _, i in heapq.nlargest(SHOWN, paced)}
         for application_id in self._shown - shown:
             for name in _GAUGES:
                 telemetry.forget(name, channel=self._channel, application=application_id)
         for application_id in shown:
-            self._show(application_id, self._traffic[application_id])
+            self._set_gauges(application_id, self._traffic[application_id])
         self._shown = shown
 
-    def _show(self, application_id: str, traffic: _Traffic) -> None:
+    def _set_gauges(self, application_id: str, traffic: _Traffic) -> None:
         labels = {"channel": self._channel, "application": application_id}
         rate = self._allowed(application_id, traffic, self._reference.now_ms()).rate
         telemetry.gauge("rate_limit", **labels).set(traffic.knob or 0.0)
         telemetry.gauge("rate_effective", **labels).set(rate or 0.0)
-        telemetry.gauge("rate_achieved", **labels).set(traffic.rate)
+        telemetry.gauge("rate_achieved", **labels).set(traffic.achieved)

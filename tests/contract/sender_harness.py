@@ -176,13 +176,15 @@ class SenderHarness:
         self._tasks = [
             asyncio.create_task(self.pipeline.consumer.run()),
             asyncio.create_task(self.pipeline.reporter.run()),
+            asyncio.create_task(self.rates.run()),
         ]
 
     async def stop(self) -> None:
         """As `libs.service` stops a process."""
         await self.pipeline.consumer.stop()
         done, _ = await asyncio.wait(self._tasks[:1], timeout=15)
-        self._tasks[1].cancel()
+        for task in self._tasks[1:]:
+            task.cancel()
         assert done, "the pipeline ended in time"
 
     async def give(self, *items: Delivery, application_id: str = APPLICATION, marked: bool = False) -> None:

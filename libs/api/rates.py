@@ -1,0 +1,24 @@
+"""Rates: how many messages a second an application may send to a provider, and how many go out."""
+
+import msgspec
+
+
+class SendingRate(msgspec.Struct, frozen=True):
+    """Of one channel, all senders together; in messages a second."""
+
+    channel: str
+    limit: float | None
+    """As set (`rates` in the application's settings); null: as fast as it goes."""
+    effective: float | None
+    """What may go out now: less than `limit` after the provider refused some as too many; 0 while it wants a pause;
+    null: as fast as it goes."""
+    achieved: float
+    """What the provider answered a second, in the last five seconds."""
+    processes: int
+    """Senders of the channel that live: with none, messages wait."""
+
+
+class SendingRates(msgspec.Struct, frozen=True):
+    """Answer to GET /application/rates: channels that have a limit, and those on which something goes out now."""
+
+    rates: list[SendingRate]
