@@ -1,130 +1,167 @@
-"""`automata projections rebuild`: the projection made anew from the log, with the system running (R12)."""
+"""`automata projections rebuild`: the projection compared with the log, and made anew where it differs, with the system
+running (R12)."""
 
-import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import UUID
 
 import msgspec
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from libs.config import Database
+from libs.errors import ServiceUnavailable
+from libs.ids import time_of
 from libs.pg import Connection, Pool, connect_pool
 
-from . import queries
+from . import queries, queries_rebuild
 from .handoff import hand_off_again
+from .queries_rebuild import FIRST, LAST, Compared
 
-_PAGE = 2_000
-_NIL = "00000000-0000-0000-0000-000000000000"
+_END = (datetime.max.replace(tzinfo=UTC), UUID(LAST))
+_SUMS = 2**64
+_PATIENCE = 60.0
+"""Seconds for which a database that is away is waited for."""
 
-NEXT_IDS = """
-SELECT message_id FROM lifecycle.message_events
-WHERE kind = 'created' AND message_id > $1
-ORDER BY message_id LIMIT $2
-"""
-# All that a row holds comes from the log, but for the hand-off: that is the pipeline's own note, kept where it is.
-UPSERT = f"""
-{queries.FOLD}, projected AS (SELECT message_id, {queries.PROJECTED} FROM folded), longer AS (
-    SELECT message_id,
-        sum((data ->> 'waited_ms')::bigint) AS waited_ms, sum((data ->> 'uncounted')::smallint) AS uncounted
-    FROM lifecycle.message_events
-    WHERE message_id = ANY ($1::uuid[]) AND kind IN ('retried', 'routed')
-    GROUP BY message_id
-)
-INSERT INTO lifecycle.messages AS m (
-    id, application_id, subscription_id, channel, lane, category, ttl, handoff_id, collapse_hash, created_at,
-    user_id, template_id, template_version, waited_ms, uncounted,
-    status, attempt, reason, sent_at, received_at, converted_at, failed_at, cancelled_at)
-SELECT e.message_id, e.application_id, (e.data ->> 'subscription_id')::uuid, e.data ->> 'channel', e.data ->> 'lane',
-    e.data ->> 'category', (e.data ->> 'ttl')::integer,
-    '{_NIL}', decode(e.data ->> 'collapse_hash', 'hex'), e.occurred_at,
-    (e.data ->> 'user_id')::uuid, (e.data ->> 'template_id')::uuid, (e.data ->> 'template_version')::integer,
-    coalesce(longer.waited_ms, 0), coalesce(longer.uncounted, 0),
-    p.status, p.attempt, p.reason, p.sent_at, p.received_at, p.converted_at, p.failed_at, p.cancelled_at
-FROM lifecycle.message_events AS e
-JOIN projected AS p ON p.message_id = e.message_id
-LEFT JOIN longer ON longer.message_id = e.message_id
-WHERE e.message_id = ANY ($1::uuid[]) AND e.kind = 'created' AND e.attempt = 1 AND e.key = ''
-ON CONFLICT (id) DO UPDATE SET
-    application_id = excluded.application_id, subscription_id = excluded.subscription_id,
-    channel = excluded.channel, lane = excluded.lane, category = excluded.category, ttl = excluded.ttl,
-    collapse_hash = excluded.collapse_hash, created_at = excluded.created_at, user_id = excluded.user_id,
-    template_id = excluded.template_id, template_version = excluded.template_version,
-    waited_ms = excluded.waited_ms, uncounted = excluded.uncounted, status = excluded.status,
-    attempt = excluded.attempt, reason = excluded.reason, sent_at = excluded.sent_at,
-    received_at = excluded.received_at, converted_at = excluded.converted_at, failed_at = excluded.failed_at,
-    cancelled_at = excluded.cancelled_at
-"""  # noqa: S608 - made of constants
-# Rows that were missing: their hand-off is looked up where it still is, the unfinished rest is handed off again.
-ADOPT = f"""
-UPDATE lifecycle.messages AS m SET handoff_id = h.id
-FROM (
-    SELECT DISTINCT ON (member.id) member.id AS message_id, handoffs.id
-    FROM lifecycle.handoffs CROSS JOIN LATERAL unnest(handoffs.message_ids) AS member (id)
-    ORDER BY member.id, handoffs.created_at DESC) AS h
-WHERE m.id = h.message_id AND m.handoff_id = '{_NIL}'
-"""  # noqa: S608 - made of constants
-ORPHANS = f"""
-SELECT m.id FROM lifecycle.messages AS m
-WHERE m.handoff_id = '{_NIL}' AND m.status IN ('pending', 'errored')
-    AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)
-LIMIT {_PAGE}
-"""  # noqa: S608 - made of constants
-# Chained over pages: a digest of digests, in id order.
-PAGE_DIGEST = """
-SELECT max(id::text) AS last, count(*) AS rows, md5(string_agg(md5(ROW(
-    id, application_id, subscription_id, channel, lane, category, ttl, collapse_hash, created_at, user_id, template_id,
-    template_version, waited_ms, uncounted, status, attempt, reason, sent_at, received_at, converted_at, failed_at,
-    cancelled_at)::text), '' ORDER BY id)) AS digest
-FROM (SELECT * FROM lifecycle.messages WHERE id > $1 ORDER BY id LIMIT $2) AS page
-"""
+Result = TypeVar("Result")
 
 
-class Rebuilt(msgspec.Struct, frozen=True):
-    messages: int
-    checksum_before: str
-    checksum_after: str
+class Batches(msgspec.Struct, frozen=True):
+    """How much is done in a transaction."""
+
+    facts: int = 10_000
+    """Of a range of ids: a tenth of a second."""
+    handoffs: int = 20
+    """Looked through for messages without one: up to 10,000 messages."""
+    rows: int = 2_000
+    """Looked through for messages that nobody works on."""
+    listed: int = 100_000
+    """Ids of hand-offs that are held in memory at once."""
 
 
-async def rebuild(dsn: str) -> Rebuilt:
-    """Recompute every row of `messages` from the log. Equal checksums mean that the projection was right.
+class Rebuilt(msgspec.Struct):
+    """How far it came, and what was found."""
 
-    Messages are locked page by page, so facts that arrive meanwhile are neither lost nor half seen.
+    messages: int = 0
+    """In the log."""
+    changed: int = 0
+    """Rows that were missing, or were not what the log says."""
+    strangers: int = 0
+    """Rows that the log does not know. They are left as they are."""
+    reached: float = 0.0
+    """All messages that were made before this Unix time are done."""
+    found: int = 0
+    told: int = 0
+
+    def add(self, compared: Compared, last: str) -> None:
+        """A range of ids that ends with `last`."""
+        self.messages += compared.messages
+        self.changed += compared.missing + len(compared.wrong)
+        self.strangers += compared.strangers
+        self.found += compared.found
+        self.told += compared.told
+        if last != LAST:
+            self.reached = time_of(last)
+
+    @property
+    def checksum_before(self) -> str:
+        """Of `messages` as it was."""
+        return f"{self.found % _SUMS:016x}"
+
+    @property
+    def checksum_after(self) -> str:
+        """Of what the log amounts to: of `messages` as it is now, unless it has strangers."""
+        return f"{self.told % _SUMS:016x}"
+
+
+class _Transactions:
+    """Short ones, each of which may be repeated: a database that is away for a moment is waited for."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def run(self, work: Callable[..., Awaitable[Result]], *values: object) -> Result:
+        """Raises `ServiceUnavailable` when the database stays away."""
+
+        async def once() -> Result:
+            async with self._pool.transaction() as c:
+                return await work(c, *values)
+
+        return await AsyncRetrying(
+            retry=retry_if_exception_type(ServiceUnavailable),
+            wait=wait_fixed(0.5),
+            stop=stop_after_delay(_PATIENCE),
+            reraise=True,
+        )(once)
+
+
+async def rebuild(
+    dsn: str, progress: Callable[[Rebuilt], None] = lambda _: None, batches: Batches | None = None
+) -> Rebuilt:
+    """Compare every row of `messages` with the log, and write those that differ. Equal checksums mean that all were
+    right. `progress` is told after each range of ids.
+
+    A range is compared in one snapshot, so facts that arrive meanwhile make no difference; what differs is locked and
+    written from all that is committed by then. Nothing is kept beside the rows: after a kill it is run again.
+    Raises `ServiceUnavailable` when the database is away for a minute.
     """
     pool = await connect_pool(Database(url=dsn, pool=1, statement_timeout=60), prepare=queries.SET_EPOCH)
+    transactions, batches = _Transactions(pool), batches or Batches()
     try:
-        async with pool.connection() as c:
-            _, before = await _checksum(c)
-        last = _NIL
-        while True:
-            async with pool.transaction() as c:
-                ids = [str(row["message_id"]) for row in await c.fetch(NEXT_IDS, last, _PAGE)]
-                if not ids:
-                    break
-                await queries.lock_messages(c, ids)
-                await c.execute(UPSERT, ids)
-                last = ids[-1]
-        await _adopt(pool)
-        async with pool.connection() as c:
-            messages, after = await _checksum(c)
+        rebuilt, after, unplaced = Rebuilt(), FIRST, None
+        while after != LAST:
+            last, compared = await transactions.run(_range, after, batches.facts)
+            if compared.unplaced and unplaced is None:
+                unplaced = after
+            rebuilt.add(compared, last)
+            after = last
+            progress(rebuilt)
+        if unplaced is not None:
+            await _adopt(transactions, batches)
+            await _hand_off_orphans(transactions, unplaced, batches.rows)
     finally:
         await pool.close()
-    return Rebuilt(messages, before, after)
+    return rebuilt
 
 
-async def _adopt(pool: Pool) -> None:
-    """Hand-offs made here are published by the reconciler, which finds them open."""
-    async with pool.transaction() as c:
-        await c.execute(ADOPT)
-    found = True
-    while found:
-        async with pool.transaction() as c:
-            orphans = [str(row["id"]) for row in await c.fetch(ORPHANS)]
-            found = bool(orphans) and bool(await hand_off_again(c, orphans, 1))
+async def _range(c: Connection, after: str, facts: int) -> tuple[str, Compared]:
+    """With its last id."""
+    last = await queries_rebuild.end_of_range(c, after, facts)
+    await queries_rebuild.no_loops(c)
+    compared = await queries_rebuild.compare(c, after, last)
+    if compared.wrong:
+        await queries.lock_messages(c, compared.wrong)
+        await queries_rebuild.repair(c, after, last, compared.wrong)
+    return last, compared
 
 
-async def _checksum(c: Connection) -> tuple[int, str]:
-    digest, total, last = hashlib.sha256(), 0, _NIL
-    while True:
-        page = await c.fetchrow(PAGE_DIGEST, last, 10_000)
-        if page is None or not page["rows"]:
-            return total, digest.hexdigest()
-        digest.update(page["digest"].encode())
-        total += page["rows"]
-        last = page["last"]
+async def _adopt(transactions: _Transactions, batches: Batches) -> None:
+    """Rows that were missing: their hand-off is looked up where it still is. Of several the newest has them."""
+    places = [_END]
+    while places:
+        places = await transactions.run(queries_rebuild.handoffs_before, places[-1], batches.listed)
+        for start in range(0, len(places), batches.handoffs):
+            part = places[start : start + batches.handoffs]
+            await transactions.run(_adopt_by, [handoff for _, handoff in part])
+
+
+async def _adopt_by(c: Connection, handoffs: list[UUID]) -> None:
+    if pairs := await queries_rebuild.adoptable(c, handoffs):
+        await queries.lock_messages(c, list(pairs))
+        await queries_rebuild.adopt(c, pairs)
+
+
+async def _hand_off_orphans(transactions: _Transactions, after: str, rows: int) -> None:
+    """What is unfinished, and in no hand-off, is handed off again. The reconciler finds it open, and publishes it."""
+    last: str | None = after
+    while last is not None:
+        last = await transactions.run(_hand_off_behind, last, rows)
+
+
+async def _hand_off_behind(c: Connection, after: str, rows: int) -> str | None:
+    """The last id of those looked at; None: there is none."""
+    last, ids = await queries_rebuild.orphans_behind(c, after, rows)
+    if ids:
+        await queries.lock_messages(c, ids)
+        await hand_off_again(c, await queries_rebuild.orphans_among(c, ids), 1)
+    return last

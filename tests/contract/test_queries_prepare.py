@@ -30,6 +30,7 @@ MODULES = (
     "lifecycle.queries_stops",
     "lifecycle.queries_breakers",
     "lifecycle.queries_caps",
+    "lifecycle.queries_rebuild",
     "lifecycle.queries_reconcile",
     "lifecycle.queries_schedule",
     "lifecycle.queries_window",

@@ -115,7 +115,7 @@ async def sandbox_count(system: System, what: str) -> int:
 
 
 REBUILD_SECONDS = 1_800.0
-"""Of the millions that a soak leaves; thousands take a second."""
+"""Of the millions that a soak leaves; tens of thousands take a second."""
 
 
 async def rebuild(system: System) -> Rebuild:

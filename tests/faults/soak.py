@@ -21,6 +21,7 @@ import psutil
 from tests.faults import evidence
 from tests.faults.load import register
 from tests.faults.report import RESULTS
+from tests.faults.soak_flat import SIZES, Sample, judge
 from tests.faults.story import CONCURRENCY, OUTCOME_BATCH
 from tests.faults.system import CommandFailed, System, until
 
@@ -44,30 +45,12 @@ DEVICES = 2_000
 SAMPLE_SECONDS = 10.0
 ANSWER_SECONDS = 180.0
 SETTLE_SECONDS = 900.0
-FLAT = 1.25
-"""Median of the last quarter ÷ median of the second one."""
-SMALL_TABLES = ("due", "handoffs", "idempotency_keys")
-SIZES = """
-SELECT relname AS name, pg_total_relation_size(c.oid)::bigint AS bytes,
-    coalesce(pg_stat_get_dead_tuples(c.oid), 0)::bigint AS dead
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = 'lifecycle' AND c.relname = ANY ($1::text[])
-"""
 COUNTS = """
 SELECT count(*) AS rows, count(*) FILTER (WHERE status = 'successful') AS successful,
     count(*) FILTER (WHERE status IN ('pending', 'errored')) AS unfinished
 FROM lifecycle.messages
 """
 UNKNOWN = "SELECT count(*) AS errored FROM lifecycle.message_events WHERE kind = 'errored'"
-
-
-class Sample(msgspec.Struct, frozen=True):
-    seconds: float
-    answered: int
-    rss_mb: dict[str, float]
-    descriptors: dict[str, int]
-    table_mb: dict[str, float]
-    dead_rows: dict[str, int]
 
 
 class Soak(msgspec.Struct):
@@ -80,6 +63,7 @@ class Soak(msgspec.Struct):
     kills: Counter[str] = msgspec.field(default_factory=Counter)
     load_seconds: float = 0.0
     settle_seconds: float = 0.0
+    rebuild_seconds: float = 0.0
     counts: dict[str, int] = {}
     checksum_same: bool | None = None
     growth: dict[str, float] = {}
@@ -163,7 +147,7 @@ async def _kill(system: System, soak: Soak, load: Load, every: float) -> None:
 async def _sample(system: System, soak: Soak, load: Load, began: float) -> None:
     while not load.ended.is_set():
         try:
-            rows = await system.fetch(SIZES, list(SMALL_TABLES))
+            rows = await system.fetch(SIZES)
         except Exception:
             rows = []  # it was just killed: the next sample comes in a few seconds
         rss, descriptors = _processes(system)
@@ -218,33 +202,24 @@ async def _judge(system: System, soak: Soak) -> None:
     extra = soak.counts["sandbox_requests"] - soak.told - soak.counts["errored_events"]
     if extra > window:
         soak.wrong.append(f"{extra} calls beyond what the log explains, {window} allowed")
-    rebuilt = await evidence.rebuild(system)
-    soak.checksum_same = rebuilt.checksum_before == rebuilt.checksum_after
-    if not soak.checksum_same:
-        soak.wrong.append(f"the projection is not the fold of the log: {rebuilt}")
-    _flat(soak)
+    await _compare(system, soak)
+    flatness = judge(soak.samples)
+    soak.growth = flatness.growth
+    soak.wrong += flatness.wrong
 
 
-def _flat(soak: Soak) -> None:
-    """Memory, descriptors and small tables: the last quarter against the second."""
-    quarter = len(soak.samples) // 4
-    if quarter < 3:
-        return
-    series: dict[str, list[float]] = {}
-    for sample in soak.samples[quarter:]:
-        for kind, found in (("MB", sample.rss_mb), ("files", sample.descriptors), ("table MB", sample.table_mb)):
-            for name, value in found.items():
-                series.setdefault(f"{name} {kind}", []).append(value)
-    for name, values in series.items():
-        third = max(1, len(values) // 3)
-        early, late = _median(values[:third]), _median(values[-third:])
-        soak.growth[name] = round(late / early, 2) if early else 1.0
-        if soak.growth[name] > FLAT and late > 64:
-            soak.wrong.append(f"{name} grew from {early:.0f} to {late:.0f}")
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
+async def _compare(system: System, soak: Soak) -> None:
+    """I4: every row is what the log says. A comparison that fails takes none of the other figures along."""
+    began = time.monotonic()
+    try:
+        rebuilt = await evidence.rebuild(system)
+    except CommandFailed as error:
+        soak.wrong.append(str(error))
+    else:
+        soak.checksum_same = rebuilt.checksum_before == rebuilt.checksum_after
+        if rebuilt.messages != soak.told:
+            soak.wrong.append(f"{soak.told} accepted, {rebuilt.messages} compared")
+    soak.rebuild_seconds = time.monotonic() - began
 
 
 async def soak(minutes: float, rate: int, every: float) -> Soak:
@@ -279,6 +254,8 @@ def main(minutes: float, rate: int, every: float) -> None:
     kills, kept = sum(found.kills.values()), found.told / found.load_seconds
     print(f"{found.told:,} messages in {found.load_seconds:.0f} s ({kept:,.0f}/s), {kills} kills")
     print(f"answers {dict(found.answers)}; settled after {found.settle_seconds:.0f} s; {found.counts}")
+    same = "the same" if found.checksum_same else "NOT the same"
+    print(f"compared with the log in {found.rebuild_seconds:.0f} s: {same}")
     print(f"growth {found.growth}\nall figures: {path}")
     for text in found.wrong:
         print(f"WRONG {text}")
