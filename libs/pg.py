@@ -175,12 +175,13 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator["Connection"]:
-        server = self._server
+        server, loop = self._server, asyncio.get_running_loop()
+        until = loop.time() + ACQUIRE_SECONDS
         server.refuse_if_silent()
         with unavailable():
             async with self._turns:
                 server.refuse_if_silent()
-                async with server.connections.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                async with server.connections.acquire(timeout=max(0.1, until - loop.time())) as connection:
                     server.in_use.add(connection)
                     try:
                         yield connection

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import msgspec
+import nats.errors
 
 from libs import telemetry
 from libs.bus import Bus, Msg
@@ -36,7 +37,7 @@ class Part(msgspec.Struct, frozen=True):
 
     application_id: str
     achieved: float
-    """Answers of the provider a second."""
+    """Messages a second that the provider took, or refused for good."""
     left: float | None = None
     """Messages a second that a provider's 429 has left to all processes together; 0: paused. None: no 429 lately."""
 
@@ -56,7 +57,7 @@ class Rate(msgspec.Struct, frozen=True):
     limit: float | None
     """The knob. None: as fast as it goes."""
     effective: float | None
-    """What it may send now: less than `limit` after a 429; 0: paused by the provider. None: as fast as it goes."""
+    """What it may send now: less than `limit` after a 429; 0: paused, for a minute at most. None: as it goes."""
     achieved: float
     """What went out: the mean of the last seconds."""
     processes: int
@@ -129,11 +130,22 @@ async def _knobs(bus: Bus, application_id: str) -> dict[PushChannel, float]:
 async def _reports(bus: Bus, question: Question, seconds: float) -> list[Report]:
     if not bus.client.is_connected:
         raise ServiceUnavailable(service="nats", retry_after=1)
+    connection = bus.reconnects
+    try:
+        payloads = await _answers(bus, _encode(question), seconds)
+    except (nats.errors.Error, OSError):
+        raise ServiceUnavailable(service="nats", retry_after=1) from None
+    if bus.reconnects != connection:  # answers may be lost, and nobody is not said of who answered
+        raise ServiceUnavailable(service="nats", retry_after=1)
+    return [report for payload in payloads if (report := _read(payload)) is not None]
+
+
+async def _answers(bus: Bus, question: bytes, seconds: float) -> list[bytes]:
     inbox = bus.client.new_inbox()
     payloads: list[bytes] = []
     answers = await bus.client.subscribe(inbox, pending_msgs_limit=_PROCESSES)
     try:
-        await bus.client.publish(RATES, _encode(question), reply=inbox)
+        await bus.client.publish(RATES, question, reply=inbox)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 async for message in answers.messages:
@@ -142,7 +154,7 @@ async def _reports(bus: Bus, question: Question, seconds: float) -> list[Report]
                         break
     finally:
         await answers.unsubscribe()
-    return [report for payload in payloads if (report := _read(payload)) is not None]
+    return payloads
 
 
 def _read(payload: bytes) -> Report | None:

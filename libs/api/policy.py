@@ -12,6 +12,10 @@ class QuietHours(policy.QuietHours, frozen=True, omit_defaults=True, forbid_unkn
     """From `start` until `end` of the recipient's time, over midnight where `end` is the smaller. Critical: pass."""
 
 
+class OwnQuietHours(policy.QuietHours, frozen=True, omit_defaults=True):
+    """A recipient's, as they are answered: clients ignore what a later release adds."""
+
+
 class FrequencyCap(policy.FrequencyCap, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """At most `limit` messages to one person within `per`. Critical messages pass, and are not counted."""
 

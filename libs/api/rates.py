@@ -10,12 +10,12 @@ class SendingRate(msgspec.Struct, frozen=True):
     limit: float | None
     """As set (`rates` in the application's settings); null: as fast as it goes."""
     effective: float | None
-    """What may go out now: less than `limit` after the provider refused some as too many; 0 while it wants a pause;
-    null: as fast as it goes."""
+    """What may go out now: less than `limit` after the provider refused some as too many; 0 while it wants a pause,
+    for a minute at most; null: as fast as it goes."""
     achieved: float
-    """What the provider answered a second, in the last five seconds."""
+    """What the provider took, or refused for good, a second: the mean of the last five seconds."""
     processes: int
-    """Senders of the channel that live: with none, messages wait."""
+    """Senders of the channel that answered in time: with none, messages wait."""
 
 
 class SendingRates(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from libs.api.fields import (
     TagValue,
     Time,
 )
-from libs.api.policy import QuietHours
+from libs.api.policy import OwnQuietHours, QuietHours
 
 MANY = 1_000
 """Subscriptions in one request."""
@@ -87,7 +87,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
     ad_consent: bool
     night_consent: bool
-    quiet_hours: QuietHours | None
+    quiet_hours: OwnQuietHours | None
     """Their own; null: the application's."""
     installation_id: str | None
     created_at: Time

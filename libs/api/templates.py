@@ -18,7 +18,7 @@ Locale = Annotated[str, Meta(min_length=2, max_length=35)]
 VersionNumber = Annotated[int, Meta(ge=1, le=2_147_483_647)]
 
 
-class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class TemplateVariant(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Says it in one locale, on one channel, or both; title or body is needed.
 
     A recipient gets the variant of the exact locale, else of ever shorter ones (`ko-KR`, `ko`), else of any; within
@@ -33,6 +33,10 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     body_template: Source | None = None
     data_template: Json | None = None
     """Absent: the template's own."""
+
+
+class Variant(TemplateVariant, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """As a request states it; the same rules."""
 
 
 Variants = Annotated[list[Variant], Meta(max_length=MAX_VARIANTS)]
@@ -119,7 +123,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     data_template: Json
     description: str | None
     default_locale: str | None
-    variants: list[Variant]
+    variants: list[TemplateVariant]
     variables: list[str]
     """What must be given to render it, over all variants: the names without a `default` filter."""
     created_at: Time

@@ -83,8 +83,8 @@ class Endpoint:
             return await self._admitted(request, request_id, caller, told)
 
     def _share(self, caller: Caller) -> AbstractContextManager[None]:
-        """Anybody may hold up requests with the key of an app, and everybody streams."""
-        shared = caller.bearer_only or self._route.size == "stream"
+        """Anybody may hold up requests with the key of an app, and everybody streams, or waits on purpose."""
+        shared = caller.bearer_only or self._route.size in ("stream", "slow")
         return self._budget.share(caller.application_id) if shared else nullcontext()
 
     async def _admitted(

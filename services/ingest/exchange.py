@@ -21,8 +21,9 @@ from services.ingest.templated import Renderer
 I = TypeVar("I")  # noqa: E741 - input
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Size = Literal["single", "batch", "stream"]
-"""How large a body may be: 128 KiB, `max_body_bytes`, or without end, read as it comes."""
+Size = Literal["single", "batch", "stream", "slow"]
+"""How large a body may be: 128 KiB, `max_body_bytes`, or without end, read as it comes. `slow`: small, but it waits on
+purpose. Each size has a budget of its own."""
 Repeat = Literal["remembered", "own", "pure"]
 """What an Idempotency-Key does to a POST: its answer is remembered by the endpoint; the handler commits it with the
 effect; or nothing, because the operation changes nothing."""

@@ -31,5 +31,6 @@ ROUTES = (
         scopes=("read",),
         handler=list_rates,
         answer=SendingRates,
+        size="slow",
     ),
 )

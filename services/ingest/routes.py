@@ -102,6 +102,7 @@ def _add_table(
         "single": Budget(settings.max_in_flight),
         "batch": Budget(settings.max_batches),
         "stream": Budget(settings.max_streams),
+        "slow": Budget(settings.max_batches),
     }
     front = Front(
         callers=Callers(gateway.keys, gateway.bus, clock),

@@ -16,7 +16,8 @@ class GatewayHttp(Http, frozen=True):
     max_in_flight: int = 512
     """Requests for one thing that are answered at the same time; beyond that 503."""
     max_batches: int = 32
-    """Batch requests likewise: they have a budget of their own, so that they crowd out nobody."""
+    """Batch requests likewise: they have a budget of their own, so that they crowd out nobody. And so many that wait
+    on purpose, such as for all senders to answer, at most half of them one application's."""
     max_streams: int = 4
     """Imports and exports under way at the same time."""
     body_timeout: float = 30.0

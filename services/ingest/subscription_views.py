@@ -3,7 +3,7 @@
 import msgspec
 
 from libs import rpc
-from libs.api.policy import QuietHours
+from libs.api.policy import OwnQuietHours
 from libs.api.subscriptions import Subscription, SubscriptionEvent
 from libs.errors import ValidationFailed
 from services.ingest.errors import Reason
@@ -22,7 +22,7 @@ def rendered(view: rpc.SubscriptionView) -> Subscription:
         tags=view.tags,
         ad_consent=view.ad_consent,
         night_consent=view.night_consent,
-        quiet_hours=None if view.quiet_hours is None else QuietHours(*msgspec.structs.astuple(view.quiet_hours)),
+        quiet_hours=None if view.quiet_hours is None else OwnQuietHours(*msgspec.structs.astuple(view.quiet_hours)),
         installation_id=view.installation_id,
         created_at=rfc3339(view.created_at_ms),
         updated_at=rfc3339(view.updated_at_ms),

@@ -19,6 +19,7 @@ from libs.api.templates import (
     TemplatesQuery,
     TemplateSwitched,
     TemplateUpdated,
+    TemplateVariant,
     TemplateVersion,
     TemplateVersions,
     Variant,
@@ -172,9 +173,9 @@ def _rendered(view: rpc.TemplateView) -> Template:
     )
 
 
-def _shown(variant: rpc.Variant) -> Variant:
+def _shown(variant: rpc.Variant) -> TemplateVariant:
     given = {**msgspec.to_builtins(variant.content), "locale": variant.locale, "channel": variant.channel}
-    return msgspec.convert(given, Variant)
+    return msgspec.convert(given, TemplateVariant)
 
 
 def _brief(view: rpc.TemplateView) -> TemplateBrief:

@@ -126,8 +126,6 @@ def _sentence(event: EventView) -> Sentence:
 
 def _clauses(event: EventView, message: MessageView) -> Iterator[Sentence]:
     """What the event's data adds to its sentence."""
-    if event.data.get("sent_from") is not None:
-        yield SENT_FROM if event.kind == "sent" else HANDLED_FROM
     match event.kind:
         case "created":
             yield from _of_acceptance(event, message)
@@ -143,6 +141,8 @@ def _clauses(event: EventView, message: MessageView) -> Iterator[Sentence]:
             yield from _of_expiry(event)
         case "converted" if event.data.get("action"):
             yield ACTION
+    if event.data.get("sent_from") is not None and event.reason != "sender_lost":
+        yield SENT_FROM if event.kind == "sent" else HANDLED_FROM
 
 
 def _of_acceptance(event: EventView, message: MessageView) -> Iterator[Sentence]:

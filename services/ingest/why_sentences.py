@@ -177,12 +177,12 @@ LOCALIZED = Sentence(
 )
 REVISION = Sentence("its time was set {revision} times", "발송 시각을 {revision}번 정했습니다")
 SENT_FROM = Sentence(
-    "sent from region {sent_from}, because no sender of {region} was alive",
-    "{region} 리전에 동작 중인 발송기가 없어 {sent_from} 리전에서 발송했습니다",
+    "sent from region {sent_from}, because no sender of {region} was heard",
+    "{region} 리전 발송기의 신호가 없어 {sent_from} 리전에서 발송했습니다",
 )
 HANDLED_FROM = Sentence(
-    "handled from region {sent_from}, because no sender of {region} was alive",
-    "{region} 리전에 동작 중인 발송기가 없어 {sent_from} 리전에서 처리했습니다",
+    "handled from region {sent_from}, because no sender of {region} was heard",
+    "{region} 리전 발송기의 신호가 없어 {sent_from} 리전에서 처리했습니다",
 )
 AT_LOCAL = Sentence(
     "asked for at {send_at_local} of the recipient's time", "수신자 현지 시각 {send_at_local} 발송 요청입니다"

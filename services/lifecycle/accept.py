@@ -62,7 +62,9 @@ class Acceptor:
 
     async def accept(self, request: Accept) -> AcceptReply:
         """Answers after the commit. A request in several lanes is written with its most urgent one."""
-        lane = min((message.lane for message in request.messages), key=LANES.index)
+        lane, *others = sorted({message.lane for message in request.messages}, key=LANES.index)
+        if others:
+            await self._publisher.room(*others)
         sealed = _Sealed(request, [self._seal(request.application_id, message) for message in request.messages])
         return await self._coalescers[lane, request.source].submit(sealed)
 

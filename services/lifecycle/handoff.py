@@ -19,6 +19,8 @@ from .queries_window import NewHandoff
 
 WINDOW = 4_000
 """Messages of one application and lane that may be unfinished at once: about a second's work (R11)."""
+BOUNDLESS = 2**31 - 1
+"""A window in which there is always room."""
 _ITEM_OVERHEAD = 130
 """Bytes an item adds to its sealed content: ids, numbers, framing."""
 _OUTSTANDING = 64
@@ -54,7 +56,7 @@ def cut(weights: Iterable[int]) -> Iterator[slice]:
         yield slice(start, end)
 
 
-async def hand_off_again(c: Connection, ids: list[str], repairs: int) -> list[Handoff]:
+async def hand_off_again(c: Connection, ids: list[str], repairs: int, window: int | None = None) -> list[Handoff]:
     """Within the caller's transaction: new hand-offs for messages that are in the log, whatever became of the last."""
     groups: dict[tuple[str, Lane], list[Accepted]] = defaultdict(list)
     for row in await queries_handoff.sendable(c, ids):
@@ -65,7 +67,7 @@ async def hand_off_again(c: Connection, ids: list[str], repairs: int) -> list[Ha
         for part in cut(len(item.sealed) for item in items)
     ]
     await queries_handoff.set_handoff(c, [(item.message_id, h.id) for h in handoffs for item in h.items])
-    return await record(c, handoffs, again=True)
+    return await record(c, handoffs, again=True, window=window)
 
 
 def _id_in_turn(items: list[Accepted]) -> str:
@@ -84,9 +86,11 @@ def item_of(row: Row) -> Accepted:
     )
 
 
-async def record(c: Connection, handoffs: list[Handoff], *, again: bool = False) -> list[Handoff]:
+async def record(
+    c: Connection, handoffs: list[Handoff], *, again: bool = False, window: int | None = None
+) -> list[Handoff]:
     """Within the caller's transaction. What does not fit the window of its application and lane waits (R11); `again`:
-    it went before, and need not stand behind what did not."""
+    it went before, and need not stand behind what did not. `window`: messages, where not `WINDOW`."""
     if not handoffs:
         return []
     rows = [
@@ -100,7 +104,7 @@ async def record(c: Connection, handoffs: list[Handoff], *, again: bool = False)
         )
         for h in handoffs
     ]
-    now = await queries_window.insert_handoffs(c, rows, WINDOW, again=again)
+    now = await queries_window.insert_handoffs(c, rows, window or WINDOW, again=again)
     return [msgspec.structs.replace(h, published=h.id in now) for h in handoffs]
 
 
@@ -121,6 +125,10 @@ class Publisher:
         for lane in lanes or LANES:
             async with self._slots[lane]:
                 pass
+
+    def full(self) -> list[Lane]:
+        """Lanes of which too much is unpublished."""
+        return [lane for lane, slots in self._slots.items() if slots.locked()]
 
     def publish(self, handoffs: list[Handoff], since: float | None = None) -> None:
         """Those that may be, until `timeout` from now or from `since`, the loop's time at which their transaction

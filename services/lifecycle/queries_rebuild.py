@@ -82,7 +82,7 @@ COMPARE = f"""
 SELECT count(id) AS messages, count(*) FILTER (WHERE row_id IS NULL) AS missing,
     count(*) FILTER (WHERE id IS NULL) AS strangers,
     array_agg(id) FILTER (WHERE id IS NOT NULL AND row_id IS NOT NULL AND differs) AS wrong,
-    bool_or(in_none AND status IN ('pending', 'errored')) AS unplaced,
+    bool_or((in_none OR differs) AND status IN ('pending', 'errored')) AS unplaced,
     coalesce(sum(m_hash), 0) AS found, coalesce(sum(told_hash), 0) AS told
 FROM both_sides
 """  # noqa: S608 - made of constants
@@ -113,9 +113,12 @@ ORDER BY member.id, h.created_at DESC, h.id DESC
 ADOPT = f"""
 UPDATE lifecycle.messages AS m SET handoff_id = h.handoff_id
 FROM unnest($1::uuid[], $2::uuid[]) AS h (id, handoff_id)
+JOIN lifecycle.handoffs AS live ON live.id = h.handoff_id
 WHERE m.id = h.id AND m.id = ANY ($1::uuid[]) AND m.handoff_id = '{NO_HANDOFF}'
 """  # noqa: S608 - made of constants
-_IS_ORPHAN = f"""m.handoff_id = '{NO_HANDOFF}' AND m.status IN ('pending', 'errored')
+# A row that was wrong for a while may have lost its hand-off: one whose messages all seem to be through is forgotten.
+_IS_ORPHAN = """m.status IN ('pending', 'errored')
+    AND NOT EXISTS (SELECT FROM lifecycle.handoffs AS h WHERE h.id = m.handoff_id)
     AND NOT EXISTS (SELECT FROM lifecycle.due AS d WHERE d.message_id = m.id)"""
 ORPHANS_BEHIND = f"""
 SELECT max(m.id::text) AS last, coalesce(array_agg(m.id::text ORDER BY m.id) FILTER (WHERE {_IS_ORPHAN}), '{{}}') AS ids
@@ -138,7 +141,7 @@ class Compared(NamedTuple):
     wrong: list[str]
     """Ids of messages whose row differs."""
     unplaced: bool
-    """A message that is not final is in no hand-off; it may be in `due`."""
+    """A message that is not final is in no hand-off, or may have lost it; it may be in `due`."""
     found: int
     """A sum of hashes of the rows: the same whatever their order, and wherever ranges end."""
     told: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from libs.envelope import Lane
 from libs.pg import Connection
 
 INSERT_SCHEDULED = """
@@ -34,6 +35,7 @@ WITH RECURSIVE way AS (
         WHERE (d.lane, d.application_id, d.due_at) >= (way.lane, way.application_id, '-infinity')
             AND (d.lane, d.application_id, d.due_at) <= (way.lane, way.application_id, now())
         ORDER BY d.lane, d.application_id, d.due_at LIMIT 1) AS oldest
+    WHERE way.lane <> ALL ($2::text[])
     ORDER BY way.lane <> 'critical', oldest.due_at LIMIT $1
 )
 SELECT theirs.message_id FROM turn CROSS JOIN LATERAL (
@@ -61,9 +63,9 @@ async def move_scheduled(c: Connection, times: dict[str, int]) -> set[str]:
     return {str(row["message_id"]) for row in rows}
 
 
-async def due_in_turn(c: Connection, limit: int) -> list[str]:
-    """Some `limit` messages that are due: of each application and lane the oldest."""
-    return [str(row["message_id"]) for row in await c.fetch(DUE_IN_TURN, limit)]
+async def due_in_turn(c: Connection, limit: int, without: Sequence[Lane] = ()) -> list[str]:
+    """Some `limit` messages that are due: of each application and lane the oldest; none of the lanes `without`."""
+    return [str(row["message_id"]) for row in await c.fetch(DUE_IN_TURN, limit, without)]
 
 
 async def in_due(c: Connection, ids: Sequence[str]) -> set[str]:

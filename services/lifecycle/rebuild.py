@@ -15,7 +15,7 @@ from libs.ids import time_of
 from libs.pg import Connection, Pool, connect_pool
 
 from . import queries, queries_rebuild
-from .handoff import hand_off_again
+from .handoff import BOUNDLESS, hand_off_again
 from .queries_rebuild import FIRST, LAST, Compared
 
 _END = (datetime.max.replace(tzinfo=UTC), UUID(LAST))
@@ -152,7 +152,8 @@ async def _adopt_by(c: Connection, handoffs: list[UUID]) -> None:
 
 
 async def _hand_off_orphans(transactions: _Transactions, after: str, rows: int) -> None:
-    """What is unfinished, and in no hand-off, is handed off again. The reconciler finds it open, and publishes it."""
+    """What is unfinished, and in no hand-off, is handed off again, as if it were published: the reconciler finds it
+    open, once all that may still be on its way is through (R6). A window that is full would publish it before."""
     last: str | None = after
     while last is not None:
         last = await transactions.run(_hand_off_behind, last, rows)
@@ -163,5 +164,5 @@ async def _hand_off_behind(c: Connection, after: str, rows: int) -> str | None:
     last, ids = await queries_rebuild.orphans_behind(c, after, rows)
     if ids:
         await queries.lock_messages(c, ids)
-        await hand_off_again(c, await queries_rebuild.orphans_among(c, ids), 1)
+        await hand_off_again(c, await queries_rebuild.orphans_among(c, ids), 1, BOUNDLESS)
     return last

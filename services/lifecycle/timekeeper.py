@@ -28,11 +28,11 @@ class Timekeeper:
 
     async def round(self) -> bool:
         """Hand off a page of due messages. True when there may be more at once."""
-        await self._publisher.room()
+        full = self._publisher.full()  # no lane waits for another's publications
         async with self._pool.connection() as c:
-            candidates = await queries_handoff.due_now(c, _PAGE)
-            if many := len(candidates) == _PAGE:
-                candidates = await queries_schedule.due_in_turn(c, _PAGE)
+            candidates = [] if full else await queries_handoff.due_now(c, _PAGE)
+            if (many := len(candidates) == _PAGE) or full:
+                candidates = await queries_schedule.due_in_turn(c, _PAGE, full)
         if not candidates:
             return False
         async with self._pool.transaction() as c:

@@ -22,8 +22,6 @@ from .throttle import CUT, Limit, Refusal, Throttles
 BUCKET = "RATES"
 RECORD_SECONDS = 3_600.0
 """A schedule that nobody needed for so long is forgotten."""
-SHOWN = 20
-"""Applications with metrics of their own: those that send most."""
 IDLE_SECONDS = 900.0
 """Who has sent nothing for so long has no metrics. What waits for its rate comes back more often."""
 _APPLICATIONS = 10_000
@@ -172,14 +170,18 @@ class Rates:
         return max(self._clock.monotonic() - max(traffic.began, self._measured_at), _MEASURE_SECONDS)
 
     def report(self, application_id: str | None) -> Report:
-        """Of the application, if it has sent something lately; None: of those that send most."""
+        """Of the application, if it has sent something lately or a 429 holds it; None: of those that send most."""
         self._throttles.refresh()
-        asked = self._traffic.keys() if application_id is None else self._traffic.keys() & {application_id}
-        sending = ((self._traffic[i].achieved, i) for i in asked if self._traffic[i].achieved or self._is_paced(i))
-        return Report(self._channel, [self._part(i, achieved) for achieved, i in heapq.nlargest(BUSIEST, sending)])
+        if application_id is None:
+            sending = ((each.achieved, i) for i, each in self._traffic.items() if each.achieved or self._is_paced(i))
+            return Report(self._channel, [self._part(i) for _, i in heapq.nlargest(BUSIEST, sending)])
+        part = self._part(application_id)
+        told = part.achieved or part.left is not None or self._is_paced(application_id)
+        return Report(self._channel, [part] if told else [])
 
-    def _part(self, application_id: str, achieved: float) -> Part:
-        now_ms = self._reference.now_ms()
+    def _part(self, application_id: str) -> Part:
+        now_ms, traffic = self._reference.now_ms(), self._traffic.get(application_id)
+        achieved = 0.0 if traffic is None else traffic.achieved
         limit = self._limit(application_id, now_ms)
         if limit is None:
             return Part(application_id, achieved)
@@ -187,8 +189,8 @@ class Rates:
 
     def _is_paced(self, application_id: str) -> bool:
         """Whether it has a rate, and sends now and then."""
-        traffic = self._traffic[application_id]
-        if traffic.pace is None or self._clock.monotonic() - traffic.used >= IDLE_SECONDS:
+        traffic = self._traffic.get(application_id)
+        if traffic is None or traffic.pace is None or self._clock.monotonic() - traffic.used >= IDLE_SECONDS:
             return False
         return traffic.knob is not None or self._limit(application_id, self._reference.now_ms()) is not None
 
@@ -196,7 +198,7 @@ class Rates:
 
     def _show(self) -> None:
         paced = ((self._traffic[i].achieved, i) for i in self._traffic if self._is_paced(i))
-        shown = {i for _, i in heapq.nlargest(SHOWN, paced)}
+        shown = {i for _, i in heapq.nlargest(BUSIEST, paced)}
         for application_id in self._shown - shown:
             for name in _GAUGES:
                 telemetry.forget(name, channel=self._channel, application=application_id)

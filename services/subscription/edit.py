@@ -126,7 +126,7 @@ class Edit:
             ad=self.row.ad_consent and former.ad_consent, night=self.row.night_consent and former.night_consent
         )
         if self.row.quiet_hours is None:
-            self.quiet_hours(msgspec.convert(former.quiet_hours, QuietHours | None))
+            self._keep_hours(former.quiet_hours)  # as they are stored, with what a later release added
 
     def device(self, told: rpc.DeviceInfo | None) -> None:
         given = {} if told is None else msgspec.to_builtins(told)
@@ -143,9 +143,13 @@ class Edit:
             self._note("consent_changed", None, changed)
 
     def quiet_hours(self, hours: QuietHours | UnsetType | None) -> None:
-        if hours is not UNSET and plain(hours) != self.row.quiet_hours:
-            self._set(quiet_hours=plain(hours))
-            self._note("consent_changed", None, {"quiet_hours": self.row.quiet_hours})
+        if hours is not UNSET:
+            self._keep_hours(plain(hours))
+
+    def _keep_hours(self, hours: dict[str, Any] | None) -> None:
+        if hours != self.row.quiet_hours:
+            self._set(quiet_hours=hours)
+            self._note("consent_changed", None, {"quiet_hours": hours})
 
     def tags(self, add: dict[str, str], remove: list[str]) -> None:
         """Raises `ValidationFailed` where there would be too many."""

@@ -36,6 +36,10 @@ class Collected(Publisher):
 
     def __init__(self) -> None:
         self.handoffs: list[Handoff] = []
+        self.lanes_full: list[Lane] = []
+
+    def full(self) -> list[Lane]:
+        return self.lanes_full
 
     async def room(self, *_: Lane) -> None:
         pass
@@ -79,6 +83,17 @@ async def test_a_campaign_that_is_due_at_once_keeps_back_nobody_else(pool: Pool,
     await due(pool, 1, 0, APPLICATION, "critical")
     assert await Timekeeper(pool, published).round()
     assert published.taken() == {(APPLICATION, "normal"), (APPLICATION, "critical"), (OTHER, "normal")}
+
+
+async def test_no_lane_waits_for_anothers_publications(pool: Pool, published: Collected) -> None:
+    for lane in ("bulk", "normal", "critical"):
+        await due(pool, 2, 0, APPLICATION, lane)
+    published.lanes_full = ["bulk"]
+    await Timekeeper(pool, published).round()
+    assert published.taken() == {(APPLICATION, "normal"), (APPLICATION, "critical")}
+    published.lanes_full = []
+    await Timekeeper(pool, published).round()
+    assert (APPLICATION, "bulk") in published.taken()
 
 
 async def test_of_more_applications_than_a_page_has_messages_the_urgent_and_the_oldest_go_first(

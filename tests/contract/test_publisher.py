@@ -59,5 +59,6 @@ async def test_acceptance_waits_while_too_much_is_unpublished(fragile: Bus, own_
         for lanes in (("bulk",), ()):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(publisher.room(*lanes), 0.1)
+        assert publisher.full() == ["bulk"]
         await asyncio.wait_for(publisher.room("critical"), 0.1)
         await asyncio.wait_for(publisher.room(), 5)

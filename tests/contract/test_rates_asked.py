@@ -18,7 +18,7 @@ from libs.subjects import RATES
 from tests.contract.streams_harness import APPLICATION
 
 OTHER = "01990000-0000-7000-8000-00000000000b"
-SECONDS = 0.2
+SECONDS = 1.0
 
 
 @pytest.fixture

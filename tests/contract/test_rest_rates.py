@@ -1,11 +1,13 @@
 """GET /application/rates."""
 
+import asyncio
+
 import pytest
 
 from libs.bus import Bus
 from libs.clock import FakeClock, SystemClock
 from libs.policies import PolicyBoard
-from libs.rates import answer
+from libs.rates import Report, answer
 from libs.reference_time import reference_clock
 from services.senders.contract import Accepted, TryLater
 from services.senders.rate import Rates
@@ -123,3 +125,16 @@ async def test_another_applications_rates_are_not_seen(whole: Whole) -> None:
 async def test_only_read_may(whole: Whole, scope: str) -> None:
     shop = await whole.tenant(scopes=[scope])
     assert (await shop.get("/application/rates")).status == 403
+
+
+async def test_many_questions_of_one_tenant_delay_nobodys_messages_nor_anothers_questions(whole: Whole) -> None:
+    """Each waits for all senders on purpose: they have places of their own, half of them at most are one tenant's."""
+    shop, other = await whole.tenant(), await whole.tenant()
+    await answer(whole.bus, lambda _: Report("apns", []))
+    assert (await other.get("/application")).status == (await shop.get("/application")).status == 200
+    asking = [asyncio.create_task(shop.get("/application/rates")) for _ in range(100)]
+    async with asyncio.timeout(10):
+        while not any(each.done() for each in asking):  # refused are those for whom there is no place
+            await asyncio.sleep(0.01)
+    assert [(await other.get(path)).status for path in ("/application", "/application/rates")] == [200, 200]
+    assert {(await each).status for each in asking} == {200, 503}

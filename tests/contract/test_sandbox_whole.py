@@ -208,6 +208,16 @@ async def test_a_message_whose_ttl_ends_before_the_provider_wants_it_says_so(wor
     assert "APNs asked to wait for at least 7200 s" in ended["why"]
 
 
+async def test_the_senders_tell_what_they_send(world: World) -> None:
+    await world.told(await world.send(await world.device("apns", "DE"), title="Hello"), "sent")
+
+    async def measured() -> bool:
+        rates = (await world.shop.get("/application/rates")).data["rates"]
+        return [(each["channel"], each["processes"], each["achieved"] > 0) for each in rates] == [("apns", 1, True)]
+
+    await until(measured)
+
+
 # regions --------------------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +230,5 @@ class TestAway:
         message = await world.send(await world.device("apns", "DE"), title="Hello")
         english, korean = await world.told(message, "sent"), await world.told(message, "sent", "ko")
         assert (english["data"]["region"], english["data"]["sent_from"]) == ("local", "icn")
-        assert english["why"] == "APNs accepted it: sent from region icn, because no sender of local was alive."
-        assert korean["why"] == (
-            "APNs에서 수락했습니다: local 리전에 동작 중인 발송기가 없어 icn 리전에서 발송했습니다."
-        )
+        assert english["why"] == "APNs accepted it: sent from region icn, because no sender of local was heard."
+        assert korean["why"] == ("APNs에서 수락했습니다: local 리전 발송기의 신호가 없어 icn 리전에서 발송했습니다.")

@@ -108,16 +108,20 @@ def test_any_event_can_be_told(kind: str, reason: str | None, data: dict[str, An
         ),
         (
             event("sent", region="fra", sent_from="icn", duration_ms=3),
-            "APNs accepted it: sent from region icn, because no sender of fra was alive.",
+            "APNs accepted it: sent from region icn, because no sender of fra was heard.",
         ),
         (
             event("failed", reason="Unregistered", region="fra", sent_from="icn", disable=-10),
             (
-                "APNs refused it (Unregistered): handled from region icn, because no sender of fra was alive; the "
-                "subscription was set to -10."
+                "APNs refused it (Unregistered): the subscription was set to -10; handled from region icn, because no "
+                "sender of fra was heard."
             ),
         ),
         (event("sent", region="fra"), "APNs accepted it."),
+        (
+            event("errored", reason="sender_lost", outcome="unknown", region="fra", sent_from="icn"),
+            "No answer from APNs (sender_lost), so the outcome is unknown.",
+        ),
         (event("converted", 0, action="clicked"), "The app reported that its user acted on it: clicked."),
     ],
 )

@@ -24,6 +24,7 @@ DAILY: dict[str, Any] = {"limit": 2, "per": "day"}
 NEW: dict[str, Any] = {"new": {"of": "the next release"}}
 RULES = policy.Policy(quiet_hours=policy.QuietHours("22:00", "07:00"), frequency_caps=(policy.FrequencyCap(2, "day"),))
 BETWEEN_SERVICES = [*schemas.ON_STREAMS.values(), *(kind for verb in verbs() for kind in (verb.request, verb.reply))]
+ANSWERS = [route.answer for route in ROUTES if isinstance(route.answer, type)]
 FROM_OUTSIDE = [kind for route in ROUTES for kind in (route.body, route.query) if kind is not None]
 OPEN = {application.Settings}
 """Where names of the application's own may stand beside ours."""
@@ -59,6 +60,12 @@ def is_strict(kind: type[msgspec.Struct]) -> bool:
 @pytest.mark.parametrize("kind", BETWEEN_SERVICES, ids=lambda kind: kind.__name__)
 def test_what_services_tell_one_another_is_read_leniently_at_every_level(kind: type[msgspec.Struct]) -> None:
     assert [each for each in within(kind) if is_strict(each)] == []
+
+
+@pytest.mark.parametrize("kind", set(ANSWERS), ids=lambda kind: kind.__name__)
+def test_answers_are_read_leniently_at_every_level(kind: type[msgspec.Struct]) -> None:
+    """By the Python client, which may be older than the gateway."""
+    assert [each for each in within(kind) if is_strict(each) and each not in OPEN] == []
 
 
 @pytest.mark.parametrize("kind", set(FROM_OUTSIDE), ids=lambda kind: kind.__name__)
