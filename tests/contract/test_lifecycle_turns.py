@@ -85,7 +85,7 @@ async def test_a_campaign_that_is_due_at_once_keeps_back_nobody_else(pool: Pool,
     assert published.taken() == {(APPLICATION, "normal"), (APPLICATION, "critical"), (OTHER, "normal")}
 
 
-async def test_no_lane_waits_for_anothers_publications(pool: Pool, published: Collected) -> None:
+async def test_no_lane_waits_for_the_publications_of_another(pool: Pool, published: Collected) -> None:
     for lane in ("bulk", "normal", "critical"):
         await due(pool, 2, 0, APPLICATION, lane)
     published.lanes_full = ["bulk"]
