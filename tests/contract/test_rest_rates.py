@@ -127,7 +127,7 @@ async def test_only_read_may(whole: Whole, scope: str) -> None:
     assert (await shop.get("/application/rates")).status == 403
 
 
-async def test_many_questions_of_one_tenant_delay_nobodys_messages_nor_anothers_questions(whole: Whole) -> None:
+async def test_many_questions_of_one_tenant_delay_no_other_tenant(whole: Whole) -> None:
     """Each waits for all senders on purpose: they have places of their own, half of them at most are one tenant's."""
     shop, other = await whole.tenant(), await whole.tenant()
     await answer(whole.bus, lambda _: Report("apns", []))
