@@ -5,16 +5,15 @@ provider's 429 has left; who asks waits for `ANSWER_SECONDS`, and asks the appli
 """
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import msgspec
-import nats.errors
 
 from libs import telemetry
+from libs.ask_all import answers
 from libs.bus import Bus, Msg
-from libs.errors import ResourceNotFound, ServiceUnavailable
+from libs.errors import ResourceNotFound
 from libs.policy import PushChannel
 from libs.rpc import GetPolicy, PolicyFound
 from libs.subjects import RATES
@@ -128,38 +127,13 @@ async def _knobs(bus: Bus, application_id: str) -> dict[PushChannel, float]:
 
 
 async def _reports(bus: Bus, question: Question, seconds: float) -> list[Report]:
-    if not bus.client.is_connected:
-        raise ServiceUnavailable(service="nats", retry_after=1)
-    connection = bus.reconnects
-    try:
-        payloads = await _answers(bus, _encode(question), seconds)
-    except (nats.errors.Error, OSError):
-        raise ServiceUnavailable(service="nats", retry_after=1) from None
-    if bus.reconnects != connection:  # answers may be lost, and nobody is not said of who answered
-        raise ServiceUnavailable(service="nats", retry_after=1)
+    payloads = await answers(bus, RATES, _encode(question), seconds, _PROCESSES)
     return [report for payload in payloads if (report := _read(payload)) is not None]
 
 
-async def _answers(bus: Bus, question: bytes, seconds: float) -> list[bytes]:
-    inbox = bus.client.new_inbox()
-    payloads: list[bytes] = []
-    answers = await bus.client.subscribe(inbox, pending_msgs_limit=_PROCESSES)
-    try:
-        await bus.client.publish(RATES, question, reply=inbox)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                async for message in answers.messages:
-                    payloads.append(message.data)
-                    if not message.data or len(payloads) == _PROCESSES:  # empty: the server says that there is nobody
-                        break
-    finally:
-        await answers.unsubscribe()
-    return payloads
-
-
 def _read(payload: bytes) -> Report | None:
-    """None: the server's word that there is nobody, or what another release says in another way."""
-    if not payload or len(payload) > _ANSWER_BYTES:
+    """None: what another release says in another way."""
+    if len(payload) > _ANSWER_BYTES:
         return None
     try:
         return _decode_report(payload)

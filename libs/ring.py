@@ -7,7 +7,6 @@ unavailable (`RingKeyUnknown`), and the work is done a moment later.
 """
 
 import asyncio
-import contextlib
 import os
 import socket
 from collections import Counter
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from libs import telemetry
+from libs.ask_all import answers
 from libs.bus import Bus, Msg
 from libs.rpc import RingReport
 from libs.seal import KeyRing, RingFile, RingKeyUnknown, SealError, new_secret, ring_key_of
@@ -67,19 +67,8 @@ class _Follower:
 
 
 async def holders(bus: Bus, seconds: float = 0.5) -> list[RingReport]:
-    """What every process that holds a ring says of it, within `seconds`."""
-    inbox = bus.client.new_inbox()
-    payloads: list[bytes] = []
-    answers = await bus.client.subscribe(inbox)
-    try:
-        await bus.client.publish(RING, b"", reply=inbox)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                async for answer in answers.messages:
-                    payloads.append(answer.data)  # noqa: PERF401 - a comprehension would lose them at the timeout
-    finally:
-        await answers.unsubscribe()
-    found = [_decode(payload) for payload in payloads if payload]  # empty: the server says that there is nobody
+    """What every process that holds a ring says of it, within `seconds`. Raises `ServiceUnavailable`."""
+    found = [_decode(payload) for payload in await answers(bus, RING, b"", seconds)]
     return sorted(found, key=lambda report: (report.service, report.process))
 
 

@@ -18,7 +18,7 @@ from libs.subjects import RATES
 from tests.contract.streams_harness import APPLICATION
 
 OTHER = "01990000-0000-7000-8000-00000000000b"
-SECONDS = 1.0
+SECONDS = 0.5
 
 
 @pytest.fixture
@@ -46,6 +46,7 @@ async def sender(settings: Nats, channel: PushChannel, parts: Mapping[str, Part]
         return Report(channel, [parts[application_id]] if application_id in parts else [])
 
     await answer(bus, report)
+    await bus.client.flush()  # who asks is connected on its own
     await bus.client.flush()
     try:
         yield

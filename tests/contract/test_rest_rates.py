@@ -31,6 +31,7 @@ async def sender(bus: Bus, clock: FakeClock) -> Rates:
     await reference.synchronise()
     found = Rates(bus, PolicyBoard(bus, SystemClock()), "apns", clock, reference)
     await answer(bus, found.report)
+    await bus.client.flush()  # who asks is connected on its own
     return found
 
 
@@ -131,6 +132,7 @@ async def test_many_questions_of_one_tenant_delay_no_other_tenant(whole: Whole) 
     """Each waits for all senders on purpose: they have places of their own, half of them at most are one tenant's."""
     shop, other = await whole.tenant(), await whole.tenant()
     await answer(whole.bus, lambda _: Report("apns", []))
+    await whole.bus.client.flush()  # who asks is connected on its own
     assert (await other.get("/application")).status == (await shop.get("/application")).status == 200
     asking = [asyncio.create_task(shop.get("/application/rates")) for _ in range(100)]
     async with asyncio.timeout(10):
