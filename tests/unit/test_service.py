@@ -83,7 +83,7 @@ async def test_closing_is_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> Non
     runtime = Runtime("test")
     for name in ("three", "two", "one"):
         runtime.on_stop(closer(story, name, 3600))
-    assert await ended(runtime) < 2.0
+    assert await ended(runtime) < 30, "three times an hour otherwise"
     assert story == ["one closing", "two closing", "three closing"], "each has its chance"
 
 
