@@ -50,7 +50,7 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
         )
 
     async def timekeeper() -> None:
-        part, alerts = Timekeeper(pool.of("critical"), publisher), Alerts(pool, bus)  # they wait in `due` like others
+        part, alerts = Timekeeper(pool, publisher), Alerts(pool, bus)
         windows = [Window(pool.of(lane), publisher, lane) for lane in LANES]
         weeks = Partitions(pool, settings.lifecycle.retention_days)
         release = Release(pool, bus, runtime.clock, settings.lifecycle.breaker_seconds)
@@ -59,7 +59,7 @@ def spawn_singletons(settings: Settings, runtime: Runtime, pool: Pool, bus: Bus,
             every(_RELEASE_SECONDS, release.round, "release"),
             every(_ALERTS_SECONDS, alerts.round, "alerts"),
             every(_BREAKERS_SECONDS, alerts.measure, "breakers"),
-            every(_HOUSEKEEPING_SECONDS, Timekeeper(pool, publisher).housekeeping, "housekeeping"),
+            every(_HOUSEKEEPING_SECONDS, part.housekeeping, "housekeeping"),
             every(_MEASURE_SECONDS, Statistics(pool).round, "statistics"),
             every(_EXPIRY_SECONDS, Expiry(pool).round, "expiry"),
             every(_RECEIPTS_SECONDS, ReceiptTimeouts(pool, bus, runtime.clock).round, "receipts"),

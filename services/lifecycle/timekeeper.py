@@ -28,14 +28,15 @@ class Timekeeper:
 
     async def round(self) -> bool:
         """Hand off a page of due messages. True when there may be more at once."""
+        pool = self._pool.of("critical")  # they wait in `due` like others
         full = self._publisher.full()  # no lane waits for another's publications
-        async with self._pool.connection() as c:
+        async with pool.connection() as c:
             candidates = [] if full else await queries_handoff.due_now(c, _PAGE)
             if (many := len(candidates) == _PAGE) or full:
                 candidates = await queries_schedule.due_in_turn(c, _PAGE, full)
         if not candidates:
             return False
-        async with self._pool.transaction() as c:
+        async with pool.transaction() as c:
             since = asyncio.get_running_loop().time()
             claimed, handoffs = await _claim(c, candidates)
         self._publisher.publish(handoffs, since)

@@ -34,20 +34,25 @@ async def waits_for_a_lock(dsn: str) -> None:
         await until(waits, "the rebuild waits")
 
 
+async def rebuilt_while_recording(database: Database, message_id: str, kind: str, at_ms: int) -> Rebuilt:
+    """The rebuild waits for the message, which is locked, and a fact about it is committed."""
+    async with single_connection(database.admin_dsn) as c:
+        await c.execute(queries.SET_EPOCH)
+        async with c.transaction():
+            await queries.lock_messages(c, [message_id])
+            running = asyncio.create_task(rebuild(database.dsn("lifecycle")))
+            await waits_for_a_lock(database.admin_dsn)
+            await queries.append(c, [(message_id, kind, 1, "", APPLICATION, at_ms, None, {})])
+            await queries.update_projection(c, [message_id])
+    return await running
+
+
 async def test_a_fact_that_is_being_recorded_is_in_the_row_that_is_repaired(
     log: AgedLog, dsn: str, database: Database
 ) -> None:
     message_id = await log.message(None, ("sent", datetime.now(UTC)))
     await log.owner("UPDATE lifecycle.messages SET status = 'pending', sent_at = NULL")
-    async with single_connection(database.admin_dsn) as c:
-        await c.execute(queries.SET_EPOCH)
-        async with c.transaction():
-            await queries.lock_messages(c, [message_id])
-            running = asyncio.create_task(rebuild(dsn))
-            await waits_for_a_lock(database.admin_dsn)
-            await queries.append(c, [(message_id, "received", 1, "", APPLICATION, 2**42, None, {})])
-            await queries.update_projection(c, [message_id])
-    rebuilt = await running
+    rebuilt = await rebuilt_while_recording(database, message_id, "received", 2**42)
     assert rebuilt.changed == 1
     assert await log.status(message_id) == "received"
     assert (await rebuild(dsn)).changed == 0
@@ -57,15 +62,7 @@ async def test_what_ends_while_it_is_looked_at_is_not_handed_off_again(
     log: AgedLog, dsn: str, database: Database
 ) -> None:
     message_id = await log.message(handoff_id=NO_HANDOFF)
-    async with single_connection(database.admin_dsn) as c:
-        await c.execute(queries.SET_EPOCH)
-        async with c.transaction():
-            await queries.lock_messages(c, [message_id])
-            running = asyncio.create_task(rebuild(dsn))
-            await waits_for_a_lock(database.admin_dsn)
-            await queries.append(c, [(message_id, "sent", 1, "", APPLICATION, 2**40, None, {})])
-            await queries.update_projection(c, [message_id])
-    await running
+    await rebuilt_while_recording(database, message_id, "sent", 2**40)
     assert await rows_of(log, IN_HANDOFFS) == []
 
 

@@ -22,20 +22,7 @@ from tests.unit.breaker_harness import (
     shared,
 )
 
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def lifecycle() -> Lifecycle:
-    return Lifecycle()
-
-
-@pytest.fixture
-def process(clock: FakeClock, lifecycle: Lifecycle) -> Process:
-    return Process(clock, lifecycle)
+pytest_plugins = ["tests.unit.breaker_fixtures"]
 
 
 async def test_a_finding_is_told_once(process: Process, lifecycle: Lifecycle) -> None:
